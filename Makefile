@@ -1,0 +1,56 @@
+# Every target makes its own virtual environment first. Nothing outside this folder is changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := $(wildcard brokerq adapters tests examples)
+APT := apt-get install -y python3 python3-venv make git
+
+# pyright's Node.js and its program come with the wheels; without this it looks for news of itself.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench chaos clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(READY) ## Make the virtual environment
+
+demo: $(READY) ## See real work survive a killed worker, in under a minute
+	$(BIN)/brokerq demo
+
+test: $(READY) ## Run all tests but the long ones
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=15
+
+check: $(READY) ## Lint, check the format, the types and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+
+bench: $(READY) ## Measure the speed, beside the raw client
+	$(BIN)/python -m tests.bench.run
+
+chaos: $(READY) ## Kill and pause workers at random for a long time, from a seed
+	$(BIN)/pytest -m chaos --timeout=900 tests/failure
+
+clean: ## Remove the virtual environments and all caches
+	rm -rf .venv .venv-* build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find brokerq adapters tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is as old as the last installation that went through, so a changed pyproject.toml
+# installs again and a broken installation is never taken for a whole one.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && command -v git >/dev/null || \
+		{ echo 'Python with venv, or git, is missing. Install them: $(APT)' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'brokerq needs Python 3.11 or newer: make PYTHON=python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	@touch $@

@@ -1,0 +1,1 @@
+"""The SQLite adapter: a durable broker and store in one file."""

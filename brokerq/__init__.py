@@ -1,0 +1,1 @@
+"""Background jobs that survive crashes, on the broker you already run."""

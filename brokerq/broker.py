@@ -1,0 +1,286 @@
+"""Seam 1: what brokerq asks of a message broker.
+
+An adapter inherits these protocols by name and is proven by `brokerq.testing.BrokerContract`. All
+calls of one broker come from one event loop. Queue names are the app's; the adapter puts the app's
+prefix before them in the broker.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Protocol
+
+from brokerq.duration import ZERO
+from brokerq.message import Message
+
+
+class Ordering(Enum):
+    """What order a broker can keep."""
+
+    NONE = "none"
+    PER_KEY = "per key"
+
+
+class Counting(Enum):
+    """Which deliveries of a message a broker counts."""
+
+    NONE = "none"
+    ALL = "all"
+    FAILURES = "failures"
+
+
+class Durability(Enum):
+    """What a confirmed message survives."""
+
+    PROCESS = "nothing beyond the process"
+    HOST = "a crash of the process and of the host"
+    REPLICATED = "the loss of a host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a broker can do, as numbers; tested by the contract, read by the core.
+
+    Attributes:
+        max_body: Bytes that headers and body may have together; None: no limit.
+        max_delay: The longest delay of a publish; zero: none; None: any.
+        max_batch: How many messages one round trip can carry.
+        lease: For how long a delivery is owned unless extended; None: while connected.
+        ordering: What order can be kept.
+        delayed_ordering: Whether a message with an ordering key may have a delay.
+        max_levels: Priority levels a queue may have; None: any number.
+        counting: Which deliveries are counted.
+        durability: What a confirmed message survives.
+        reports_lost_lease: Whether the broker itself refuses to settle what was delivered again;
+            otherwise only the adapter's clock does.
+        publish_in_transaction: Whether a publish can join the caller's database transaction.
+    """
+
+    max_body: int | None
+    max_delay: timedelta | None
+    max_batch: int
+    lease: timedelta | None
+    ordering: Ordering
+    delayed_ordering: bool
+    max_levels: int | None
+    counting: Counting
+    durability: Durability
+    reports_lost_lease: bool
+    publish_in_transaction: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSpec:
+    """A queue as the app declares it.
+
+    Attributes:
+        name: Letters, digits, `-`, `_` and `.`; at most 60.
+        levels: Priority levels, most urgent first; at least one.
+        ordered: Whether messages with the same ordering key are handed out one at a time, in order.
+        lease: For how long a delivery is owned unless extended.
+    """
+
+    name: str
+    levels: tuple[str, ...] = ("normal",)
+    ordered: bool = False
+    lease: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One priority level of one queue: what a consumer reads."""
+
+    queue: str
+    level: str = "normal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A message on its way to a lane.
+
+    Attributes:
+        id: Job id, given to the broker as the message's own id.
+        delay: Not to be delivered earlier; zero: at once.
+        order: Ordering key; only on an ordered queue.
+        tenant: For brokers that are fair between tenants; others ignore it.
+    """
+
+    lane: Lane
+    message: Message
+    id: str
+    delay: timedelta = ZERO
+    order: str | None = None
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Delivery:
+    """One hand-over of a message to one consumer, with a lease; settled exactly once.
+
+    Attributes:
+        id: The broker's own message id; None where the sender gave none.
+        token: What the adapter needs to settle it; opaque.
+        count: Deliveries of the message as the broker counts them, this one included; or None.
+        in_place: The longest delay after which this very message can come back; zero: only a copy
+            can be delayed.
+    """
+
+    message: Message
+    lane: Lane
+    id: str | None
+    token: object
+    count: int | None
+    in_place: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The message is done with: remove it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reschedule:
+    """The next attempt, after `delay`: as the copy given, or (None) as this very message.
+
+    A copy is confirmed before the original is removed. None is only given for delays up to the
+    delivery's `in_place`. On an ordered queue the message keeps its place before later ones.
+    """
+
+    delay: timedelta
+    message: Message | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Given back untouched, to be delivered again after `delay`; no attempt.
+
+    Where the broker cannot delay the message itself the adapter makes a confirmed copy that is the
+    same in every header.
+    """
+
+    delay: timedelta = ZERO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dead:
+    """To the queue's dead letters, as `message`: confirmed there before the original is removed."""
+
+    message: Message
+
+
+Verdict = Ack | Reschedule | Release | Dead
+
+
+class Consumer(Protocol):
+    """Takes deliveries from one lane."""
+
+    @abstractmethod
+    async def receive(self, limit: int) -> Sequence[Delivery]:
+        """Return 1 to `limit` deliveries, waiting until there is one.
+
+        Cancelling the wait strands nothing. Raises `ConnectionLostError` when the broker is gone:
+        the consumer is then of no further use, all that it held is lost to it.
+        """
+
+    @abstractmethod
+    async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> Sequence[bool]:
+        """Carry out the verdicts; True for each that was.
+
+        False: the lease was lost, or the follow-up could not be confirmed; the original was not
+        removed and is, or will be, delivered again. A delivery that was settled, or handed back, is
+        False too.
+        """
+
+    @abstractmethod
+    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
+        """Begin the leases anew from now; False for each that was already lost or settled."""
+
+
+class Broker(Protocol):
+    """A message broker, as one app sees it."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this broker can do; constant, and known before `open`."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect. Raises `ConnectionLostError` or `StorageError`; twice is harmless."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect; what consumers hold goes back. Twice, or at the same time, is harmless."""
+
+    @abstractmethod
+    async def declare(self, queues: Sequence[QueueSpec], *, create: bool = True) -> None:
+        """Bring the queues about, or with `create=False` only check them; twice is harmless.
+
+        Raises `DriftError` naming every difference from what is there, `CapabilityError` for what
+        the broker cannot keep.
+        """
+
+    @abstractmethod
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Return when the broker has taken durable responsibility for all of them.
+
+        Raises `PublishError` saying which are not taken (an undeclared lane among others) and which
+        are unknown; the others are taken. Raises `BodyTooLargeError` and `CapabilityError` before
+        anything is sent.
+        """
+
+    @abstractmethod
+    def consume(self, lane: Lane, *, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
+        """Open a consumer that holds at most `prefetch` unsettled deliveries.
+
+        Leaving hands back what was not settled, at once.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """How a queue stands; brokers may be off by what is on its way.
+
+    Attributes:
+        ready: Messages that could be delivered now.
+        in_flight: Messages that are delivered and not settled.
+        delayed: Messages that are not yet due.
+        dead: Dead letters.
+        oldest: Age of the oldest ready message; None where nothing is ready or nobody can tell.
+    """
+
+    queue: str
+    ready: int
+    in_flight: int
+    delayed: int
+    dead: int
+    oldest: timedelta | None
+
+
+class Inspectable(Protocol):
+    """A broker that can count and purge."""
+
+    @abstractmethod
+    async def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
+        """Return one entry for each queue, in the order given."""
+
+    @abstractmethod
+    async def purge(self, queue: str) -> int:
+        """Remove what is ready or delayed, not what is in flight or dead; return how many."""
+
+
+class DeadLetters(Protocol):
+    """A broker whose dead-letter queues can be read."""
+
+    @abstractmethod
+    def browse(self, queue: str) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
+        """Read the queue's dead letters, oldest first, without consuming them."""
+
+    @abstractmethod
+    async def discard(self, queue: str, letters: Collection[tuple[str, int]]) -> int:
+        """Remove the dead letters with these (job id, epoch); return how many there were."""

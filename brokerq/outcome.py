@@ -1,0 +1,98 @@
+"""What a run of a handler came to: the exceptions it may raise, and the outcomes as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from brokerq.duration import Duration, to_timedelta
+
+
+class Reject(Exception):  # noqa: N818 - a verdict, not an error
+    """Raised by a handler: never retry; the job becomes a dead letter `rejected` now."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RetryAfter(Exception):  # noqa: N818 - a verdict, not an error
+    """Raised by a handler: this attempt failed; try again after `delay`.
+
+    The delay replaces the policy's own and is cut to the policy's `max_delay`. It counts as an
+    attempt, so the last attempt's `RetryAfter` is the job's end like any other failure.
+    """
+
+    def __init__(self, delay: Duration, reason: str = "asked to retry later") -> None:
+        super().__init__(reason)
+        self.delay = to_timedelta(delay)
+        self.reason = reason
+
+
+class Snooze(Exception):  # noqa: N818 - a verdict, not an error
+    """Raised by a handler: nothing failed; run again after `delay`. Only the job's age counts."""
+
+    def __init__(self, delay: Duration, reason: str = "snoozed") -> None:
+        super().__init__(reason)
+        self.delay = to_timedelta(delay)
+        self.reason = reason
+
+
+class Drop(Exception):  # noqa: N818 - a verdict, not an error
+    """Raised by a handler: the job is not needed any more; it ends as `skipped`, without effect."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The handler returned.
+
+    Attributes:
+        result: What it returned, not yet encoded.
+    """
+
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The handler raised, or ran past its timeout.
+
+    Attributes:
+        error: What it raised; `Reject`, `RetryAfter`, `Snooze` and `Drop` included.
+    """
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """The worker stopped before the handler ended; no attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The job was cancelled while it ran, and the handler gave way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrunnable:
+    """The job must end, or wait, without having been run.
+
+    Attributes:
+        reason: A dead-letter reason: `undecodable`, `invalid`, `expired`, `crash_loop`,
+            `key_conflict`, `unknown_job`, `unroutable`.
+        detail: One sentence for people.
+        wait: Only for `unknown_job`: how long the job still waits for a worker that knows it.
+    """
+
+    reason: str
+    detail: str
+    wait: timedelta | None = None
+
+
+Outcome = Succeeded | Failed | Interrupted | Cancelled | Unrunnable

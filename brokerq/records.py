@@ -1,0 +1,347 @@
+"""The rules by which a job's record changes. Pure: every store applies these and adds none.
+
+A store keeps one `Record` per job id and one `KeyRecord` per idempotency key. In one transaction
+it reads them, asks a function here what is to become of them, and writes the answer.
+
+Why it is safe to act on the answers, whatever dies in between:
+
+- The record is written first, then the follow-up message is confirmed, then the delivery is
+  settled. A delivery that meets a recorded verdict therefore has it carried out again; that repeats
+  a message at worst.
+- A retry copy and a redrive raise the epoch in the very write that records them. A delivery of an
+  older epoch is dropped only when the newest is known to be in the broker (it was claimed), when
+  the dead-letter catalogue answers for it, or when the job has ended.
+- Every write after the claim compares owner and fence. The fence of a later claim is larger, for
+  ever, so who lost the lease can change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from brokerq.duration import ZERO
+from brokerq.record import (
+    BURIED,
+    ENDED,
+    Busy,
+    CancelAnswer,
+    ClaimAnswer,
+    Claimed,
+    Conflict,
+    Duplicate,
+    Held,
+    Hold,
+    KeyRecord,
+    Now,
+    Pending,
+    Record,
+    Recorded,
+    ReserveAnswer,
+    Reserved,
+    Stale,
+    State,
+)
+from brokerq.wire import Head
+
+__all__ = [
+    "BURIED",
+    "ENDED",
+    "Busy",
+    "CancelAnswer",
+    "ClaimAnswer",
+    "Claimed",
+    "Conflict",
+    "Duplicate",
+    "Held",
+    "Hold",
+    "KeyRecord",
+    "Now",
+    "Pending",
+    "Record",
+    "Recorded",
+    "ReserveAnswer",
+    "Reserved",
+    "Stale",
+    "State",
+    "cancel",
+    "claim",
+    "enqueue",
+    "finish",
+    "holds",
+    "is_conflict",
+    "key_after",
+    "key_is_free",
+    "new_record",
+    "redrive",
+    "renew",
+    "reserve",
+    "scoped_key",
+]
+
+
+def new_record(head: Head, *, state: State, key: str | None = None) -> Record:
+    """Return the record of a job that has none yet, as its message says."""
+    return Record(
+        id=head.id,
+        state=state,
+        first_at=head.first_at,
+        epoch=head.epoch,
+        attempts=head.attempts,
+        crashes=head.crashes,
+        due_at=head.not_before,
+        expires_at=head.expires_at,
+        key=key,
+        redrives=head.redrives,
+    )
+
+
+def key_is_free(holder: KeyRecord | None, *, for_job: str, now: Now) -> bool:
+    """Tell whether the job may hold the key."""
+    return (
+        holder is None
+        or holder.job_id == for_job
+        or (holder.expires_at is not None and holder.expires_at <= now.wall)
+    )
+
+
+def is_conflict(holder: KeyRecord, fingerprint: str | None) -> bool:
+    """Tell whether the payloads differ; without both fingerprints they are taken as equal."""
+    return (
+        fingerprint is not None
+        and holder.fingerprint is not None
+        and holder.fingerprint != fingerprint
+    )
+
+
+def claim(  # noqa: PLR0911 - one return per rule
+    record: Record | None,
+    holder: KeyRecord | None,
+    head: Head,
+    *,
+    owner: str,
+    lease: timedelta,
+    fence: int,
+    now: Now,
+) -> tuple[ClaimAnswer, Record | None]:
+    """Answer a delivery's claim; the record as it is to be written, or None: no change.
+
+    `holder` is only looked at where there is no record: a job with a record has, or has lost, its
+    key by other rules. `fence` must be larger than any given before.
+    """
+    if record is None:
+        return _claim_new(holder, head, owner=owner, lease=lease, fence=fence, now=now)
+    if head.epoch < record.epoch and (record.claimed or record.state != State.RETRYING):
+        return Stale(), None
+    if record.state in ENDED:
+        return _recorded(record, ZERO), None
+    if record.state == State.RUNNING:
+        if record.lease_until > now.lease:
+            return Busy(wait=timedelta(seconds=record.lease_until - now.lease)), None
+        record = replace(record, crashes=record.crashes + 1)
+        if record.cancelling:
+            cancelled = _end(record, State.CANCELLED)
+            return _recorded(cancelled, ZERO), cancelled
+    wait = ZERO if record.due_at is None else max(ZERO, record.due_at - now.wall)
+    if head.epoch < record.epoch:  # the copy may never have been published: kill before follow-up
+        return _recorded(record, wait), None
+    if wait and record.state != State.RUNNING:
+        return Busy(wait=wait), None
+    return _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+
+
+def _claim_new(
+    holder: KeyRecord | None, head: Head, *, owner: str, lease: timedelta, fence: int, now: Now
+) -> tuple[ClaimAnswer, Record]:
+    key = scoped_key(head)
+    if key is None or holder is None or key_is_free(holder, for_job=head.id, now=now):
+        record = new_record(head, state=State.QUEUED, key=key)
+        return _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+    record = new_record(head, state=State.SKIPPED)
+    if not is_conflict(holder, head.fingerprint):
+        return Duplicate(of=holder.job_id), record
+    answer, record = _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+    return replace(answer, conflict=holder.job_id), record
+
+
+def _take(
+    record: Record, head: Head, *, owner: str, lease: timedelta, fence: int, now: Now
+) -> tuple[Claimed, Record]:
+    taken = replace(
+        record,
+        state=State.RUNNING,
+        epoch=max(record.epoch, head.epoch),
+        claimed=True,
+        attempts=max(record.attempts, head.attempts),
+        crashes=max(record.crashes, head.crashes),
+        fence=fence,
+        owner=owner,
+        lease_until=now.lease + lease.total_seconds(),
+        due_at=None,
+    )
+    answer = Claimed(
+        fence=fence,
+        epoch=taken.epoch,
+        attempts=taken.attempts,
+        crashes=taken.crashes,
+        first_at=taken.first_at,
+        expires_at=taken.expires_at,
+        redrives=taken.redrives,
+    )
+    return answer, taken
+
+
+def _recorded(record: Record, wait: timedelta) -> Recorded:
+    return Recorded(
+        state=record.state,
+        epoch=record.epoch,
+        attempts=record.attempts,
+        crashes=record.crashes,
+        redrives=record.redrives,
+        first_at=record.first_at,
+        wait=wait,
+    )
+
+
+def holds(record: Record | None, *, owner: str, fence: int) -> bool:
+    """Tell whether that owner still holds the job: nobody else has claimed it since."""
+    return (
+        record is not None
+        and record.state == State.RUNNING
+        and record.owner == owner
+        and record.fence == fence
+    )
+
+
+def renew(
+    record: Record | None, *, owner: str, fence: int, lease: timedelta, now: Now
+) -> tuple[Hold, Record | None]:
+    """Begin the lease anew. A lease that lapsed unnoticed is held again: nobody took it over."""
+    if record is None or not holds(record, owner=owner, fence=fence):
+        return Hold.LOST, None
+    renewed = replace(record, lease_until=now.lease + lease.total_seconds())
+    return (Hold.CANCEL_REQUESTED if record.cancelling else Hold.HELD), renewed
+
+
+def finish(
+    record: Record | None,
+    *,
+    owner: str,
+    fence: int,
+    state: State,
+    attempt: bool,
+    copy: bool,
+    delay: timedelta,
+    now: Now,
+) -> Record | None:
+    """Return the record with the verdict in it, or None: the lease was lost, nothing changes.
+
+    `state` is an ended one, or `retrying`, `waiting`, `scheduled`, `queued`: then the job may be
+    claimed again after `delay`. `attempt` counts one; `copy` raises the epoch. A job whose
+    cancelling was asked for ends as cancelled rather than wait: look at the state returned.
+    """
+    if record is None or not holds(record, owner=owner, fence=fence):
+        return None
+    done = replace(record, attempts=record.attempts + 1) if attempt else record
+    if state in ENDED:
+        return _end(done, state)
+    if record.cancelling:
+        return _end(done, State.CANCELLED)
+    return replace(
+        done,
+        state=state,
+        epoch=done.epoch + 1 if copy else done.epoch,
+        claimed=not copy,
+        owner=None,
+        lease_until=0.0,
+        due_at=now.wall + delay if delay else None,
+    )
+
+
+def _end(record: Record, state: State) -> Record:
+    return replace(record, state=state, owner=None, lease_until=0.0, due_at=None, cancelling=False)
+
+
+def cancel(record: Record) -> tuple[CancelAnswer, Record | None]:
+    """End a job that waits, at once; ask one that runs to end."""
+    if record.state in ENDED:
+        answer = (
+            CancelAnswer.CANCELLED if record.state == State.CANCELLED else CancelAnswer.TOO_LATE
+        )
+        return answer, None
+    if record.state == State.RUNNING:
+        return CancelAnswer.REQUESTED, replace(record, cancelling=True)
+    return CancelAnswer.CANCELLED, _end(record, State.CANCELLED)
+
+
+def redrive(record: Record, *, now: Now) -> Record:
+    """Return the record of a buried job that is put back on its queue, with fresh budgets."""
+    expires_at = record.expires_at
+    return replace(
+        record,
+        state=State.QUEUED,
+        epoch=record.epoch + 1,
+        claimed=False,
+        attempts=0,
+        crashes=0,
+        first_at=now.wall,
+        expires_at=None if expires_at is not None and expires_at <= now.wall else expires_at,
+        redrives=record.redrives + 1,
+        cancelling=False,
+    )
+
+
+def reserve(
+    holder: KeyRecord | None,
+    held_by: Record | None,
+    head: Head,
+    *,
+    owner: str,
+    lease: timedelta,
+    now: Now,
+) -> tuple[ReserveAnswer, Record | None]:
+    """Answer a publisher that wants the key in `head`; the record to be written, if any.
+
+    `held_by` is the record of the holder's job. A reservation whose lease lapsed is taken over
+    under its own id: its publisher may have died after the broker took the message.
+    """
+    until = now.lease + lease.total_seconds()
+    if holder is None or held_by is None or key_is_free(holder, for_job=head.id, now=now):
+        fresh = new_record(head, state=State.RESERVED, key=scoped_key(head))
+        return Reserved(id=head.id), replace(fresh, owner=owner, lease_until=until)
+    if is_conflict(holder, head.fingerprint):
+        return Conflict(id=held_by.id), None
+    if held_by.state != State.RESERVED:
+        return Held(id=held_by.id), None
+    if held_by.lease_until > now.lease:
+        wait = timedelta(seconds=held_by.lease_until - now.lease)
+        return Pending(id=held_by.id, wait=wait), None
+    return Reserved(id=held_by.id), replace(held_by, owner=owner, lease_until=until)
+
+
+def enqueue(record: Record | None, head: Head, *, now: Now) -> Record | None:
+    """Return the record of a job that was published; None: a later state is recorded already."""
+    if record is None:
+        record = new_record(head, state=State.RESERVED, key=scoped_key(head))
+    elif record.state != State.RESERVED:
+        return None
+    due = record.due_at is not None and record.due_at > now.wall
+    state = State.SCHEDULED if due else State.QUEUED
+    return replace(record, state=state, owner=None, lease_until=0.0)
+
+
+def scoped_key(head: Head) -> str | None:
+    """Return the idempotency key as the store keeps it: unique per app and job."""
+    return None if head.key is None else f"{head.job}:{head.key}"
+
+
+def key_after(
+    record: Record, holder: KeyRecord, *, window: timedelta, now: Now
+) -> KeyRecord | None:
+    """Return what is left of the key of a job that has ended; None: it is free.
+
+    A success holds it for the window; any other end frees it.
+    """
+    if record.state != State.SUCCEEDED:
+        return None
+    return replace(holder, expires_at=now.wall + window)

@@ -1,0 +1,81 @@
+"""What is to become of a delivery, once its job's record says so. Pure."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from brokerq.broker import Ack, Dead, Release, Reschedule, Verdict
+from brokerq.duration import ZERO
+from brokerq.message import Message
+from brokerq.records import BURIED, ENDED, Busy, ClaimAnswer, Claimed, Recorded, State
+
+BUSY_FLOOR = timedelta(milliseconds=100)
+BUSY_CEILING = timedelta(minutes=1)
+
+
+def needs_copy(
+    state: State, delay: timedelta, *, in_place: timedelta, counts_in_message: bool
+) -> bool:
+    """Tell whether the next attempt must be a copy, which raises the epoch.
+
+    Only a retry's may be: everything else that waits keeps its message. `counts_in_message`: there
+    is no store, so the attempts travel in the headers and those must change.
+    """
+    return state == State.RETRYING and (counts_in_message or delay > in_place)
+
+
+def next_copy(message: Message, *, epoch: int, attempts: int, crashes: int) -> Message:
+    """Return the message of the next attempt: the same, but for its counts.
+
+    It has no `bq-not-before`: the delay of a first publish is over.
+    """
+    headers = {k: v for k, v in message.headers.items() if k not in _COUNTS}
+    for name, value in (("bq-epoch", epoch), ("bq-attempt", attempts), ("bq-crashes", crashes)):
+        if value:
+            headers[name] = str(value)
+    return Message(headers=headers, body=message.body)
+
+
+_COUNTS = frozenset({"bq-epoch", "bq-attempt", "bq-crashes", "bq-not-before"})
+
+
+def settle_finished(
+    state: State,
+    message: Message,
+    *,
+    delay: timedelta,
+    copy: Message | None,
+    letter: Message | None,
+) -> Verdict:
+    """Return the verdict on the delivery whose run has just been recorded as `state`."""
+    if state == State.RETRYING:
+        return Reschedule(delay=delay, message=copy)
+    if state in BURIED:
+        return Dead(message=letter or message)
+    if state in ENDED:
+        return Ack()
+    return Release(delay=delay)
+
+
+def settle_unclaimed(answer: ClaimAnswer, message: Message, *, deliveries: int | None) -> Verdict:
+    """Return the verdict on a delivery that was not claimed: what is recorded is carried out.
+
+    `deliveries`: the broker's count. A busy job's duplicate waits longer with each, up to a minute,
+    and never less than what remains of the lease.
+    """
+    match answer:
+        case Claimed():
+            raise TypeError("a claimed delivery is settled when its run has ended")
+        case Busy(wait=wait):
+            backoff = BUSY_FLOOR * 2 ** min((deliveries or 1) - 1, 20)
+            return Release(delay=max(wait, min(backoff, BUSY_CEILING)))
+        case Recorded(state=State.RETRYING):
+            copy = next_copy(
+                message, epoch=answer.epoch, attempts=answer.attempts, crashes=answer.crashes
+            )
+            return Reschedule(delay=max(ZERO, answer.wait), message=copy)
+        case Recorded(state=state, letter=letter) if state in BURIED:
+            headers = message.headers if letter is None else letter
+            return Dead(message=Message(headers=headers, body=message.body))
+        case _:
+            return Ack()

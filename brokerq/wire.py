@@ -1,0 +1,197 @@
+"""The wire format, version 1: what the headers of a message mean. Pure.
+
+A header that has its default is left out. Counts are lower bounds: where a store is in use, its
+record is what counts. Instants are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from brokerq.message import Message
+
+VERSION = "1"
+PREFIX = "bq-"
+DEAD_PREFIX = "bq-dead-"
+
+
+class WireError(ValueError):
+    """A header cannot be read; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What the headers of a job's message say.
+
+    Attributes:
+        id: Job id, the same over retries, redeliveries and redrives.
+        job: Name of the job.
+        epoch: Raised by one with every retry copy and every redrive.
+        attempts: Attempts already made.
+        crashes: Crashes already blamed.
+        key: Idempotency key; None: the job id stands for it.
+        fingerprint: Digest of the payload that the key was taken with.
+        first_at: When the job was first published.
+        not_before: The job must not begin earlier.
+        expires_at: The job must not begin later.
+        priority: Level asked for; None: the queue's default.
+        order: Ordering key.
+        tenant: Whose job it is, for fairness.
+        cause: Id of the job, or name of the thing, that made this one.
+        correlation: The user's correlation id.
+        redrives: How often the job came back from the dead letters.
+        max_attempts: Budget of this job; None: its policy's.
+        tags: Words to search by.
+        user: The user's own headers.
+    """
+
+    id: str
+    job: str
+    first_at: datetime
+    epoch: int = 0
+    attempts: int = 0
+    crashes: int = 0
+    key: str | None = None
+    fingerprint: str | None = None
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    priority: str | None = None
+    order: str | None = None
+    tenant: str | None = None
+    cause: str | None = None
+    correlation: str | None = None
+    redrives: int = 0
+    max_attempts: int | None = None
+    tags: tuple[str, ...] = ()
+    user: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+_TEXTS = {
+    "bq-id": "id",
+    "bq-job": "job",
+    "bq-key": "key",
+    "bq-fingerprint": "fingerprint",
+    "bq-priority": "priority",
+    "bq-order": "order",
+    "bq-tenant": "tenant",
+    "bq-cause": "cause",
+    "bq-correlation": "correlation",
+}
+_COUNTS = {
+    "bq-epoch": "epoch",
+    "bq-attempt": "attempts",
+    "bq-crashes": "crashes",
+    "bq-redrives": "redrives",
+    "bq-max-attempts": "max_attempts",
+}
+_INSTANTS = {
+    "bq-first-at": "first_at",
+    "bq-not-before": "not_before",
+    "bq-expires-at": "expires_at",
+}
+
+
+def write_headers(head: Head) -> dict[str, str]:
+    """Return the headers that say what `head` says, the user's first."""
+    headers = dict(head.user)
+    headers["bq-v"] = VERSION
+    headers["bq-id"] = head.id
+    headers["bq-job"] = head.job
+    headers["bq-first-at"] = head.first_at.isoformat()
+    for name, attribute in _COUNTS.items():
+        count = getattr(head, attribute)
+        if count:
+            headers[name] = str(count)
+    if head.not_before is not None:
+        headers["bq-not-before"] = head.not_before.isoformat()
+    if head.expires_at is not None:
+        headers["bq-expires-at"] = head.expires_at.isoformat()
+    for name, attribute in _OPTIONAL_TEXTS:
+        value = getattr(head, attribute)
+        if value is not None:
+            headers[name] = value
+    if head.tags:
+        headers["bq-tags"] = json.dumps(head.tags)
+    return headers
+
+
+_OPTIONAL_TEXTS = tuple((n, a) for n, a in _TEXTS.items() if a not in {"id", "job"})
+
+
+def adopt(message: Message, *, id: str, default_job: str | None, now: datetime) -> Message:  # noqa: A002
+    """Return a message that was written by hand as one that `read_head` can read.
+
+    What the message says itself is kept; a missing id, job and first instant are filled in.
+    Without a job it stays without one.
+    """
+    headers = {"bq-v": VERSION, "bq-id": id, "bq-first-at": now.isoformat()}
+    if default_job is not None:
+        headers["bq-job"] = default_job
+    return Message(headers={**headers, **message.headers}, body=message.body)
+
+
+def read_head(message: Message) -> Head:
+    """Return what the headers say.
+
+    Dead-letter headers are ignored. Raises `WireError` if the id or the job is missing, the version
+    is unknown, or a count or instant cannot be read.
+    """
+    headers = message.headers
+    version = headers.get("bq-v", VERSION)
+    if version != VERSION:
+        raise WireError(f"wire version {version!r} is not known, only {VERSION!r} is")
+    values: dict[str, object] = {}
+    user: dict[str, str] = {}
+    for name, text in headers.items():
+        if not name.startswith(PREFIX):
+            user[name] = text
+            continue
+        field_and_reader = _READERS.get(name)
+        if field_and_reader is not None:
+            attribute, read = field_and_reader
+            values[attribute] = read(name, text)
+    if user:
+        values["user"] = user
+    for required in ("id", "job", "first_at"):
+        if required not in values:
+            raise WireError(f"header bq-{required.replace('_', '-')} is missing")
+    return Head(**values)  # type: ignore[arg-type]  # every key is a field, typed as read
+
+
+def _read_count(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise WireError(f"header {name} is not a count: {text!r}")
+    return int(text)
+
+
+def _read_instant(name: str, text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise WireError(f"header {name} is not an instant: {text!r}") from None
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _read_tags(name: str, text: str) -> tuple[str, ...]:
+    try:
+        tags: object = json.loads(text)
+    except ValueError:
+        tags = None
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):  # pyright: ignore[reportUnknownVariableType]
+        raise WireError(f"header {name} is not a list of words: {text!r}")
+    return tuple(tags)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _read_text(_name: str, text: str) -> str:
+    return text
+
+
+_READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
+    **{name: (attribute, _read_text) for name, attribute in _TEXTS.items()},
+    **{name: (attribute, _read_count) for name, attribute in _COUNTS.items()},
+    **{name: (attribute, _read_instant) for name, attribute in _INSTANTS.items()},
+    "bq-tags": ("tags", _read_tags),
+}
