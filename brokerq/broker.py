@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from brokerq.duration import ZERO
 from brokerq.message import Message
@@ -202,7 +202,11 @@ class Consumer(Protocol):
 
 
 class Broker(Protocol):
-    """A message broker, as one app sees it."""
+    """A message broker, as one app sees it.
+
+    Every method but `close` raises a `BrokerqError` that says so before `open` and after `close`,
+    and every one that is given a queue raises `UnknownQueueError` for one that is not declared.
+    """
 
     @property
     @abstractmethod
@@ -262,6 +266,7 @@ class QueueStats:
     oldest: timedelta | None
 
 
+@runtime_checkable
 class Inspectable(Protocol):
     """A broker that can count and purge."""
 
@@ -274,6 +279,7 @@ class Inspectable(Protocol):
         """Remove what is ready or delayed, not what is in flight or dead; return how many."""
 
 
+@runtime_checkable
 class DeadLetters(Protocol):
     """A broker whose dead-letter queues can be read."""
 

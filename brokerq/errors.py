@@ -108,6 +108,10 @@ class StorageError(BrokerqError):
     """The storage of the broker or store is full, read-only, damaged or of another version."""
 
 
+OUTAGE = (ConnectionLostError, StorageError)
+"""What may pass by itself, or by an operator's hand: worth trying again."""
+
+
 class NotFoundError(BrokerqError):
     """There is no job or dead letter with that id (or it is past its retention)."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from brokerq.duration import Duration, to_timedelta
+from brokerq.duration import Duration, to_text, to_timedelta
 
 
 class Reject(Exception):  # noqa: N818 - a verdict, not an error
@@ -47,15 +46,17 @@ class Drop(Exception):  # noqa: N818 - a verdict, not an error
         self.reason = reason
 
 
+class JobTimeoutError(Exception):
+    """The handler ran past its timeout: an attempt that failed."""
+
+    def __init__(self, timeout: timedelta) -> None:
+        super().__init__(f"ran longer than its timeout of {to_text(timeout)}")
+        self.timeout = timeout
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """The handler returned.
-
-    Attributes:
-        result: What it returned, not yet encoded.
-    """
-
-    result: Any = None
+    """The handler returned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ __all__ = [
     "renew",
     "reserve",
     "scoped_key",
+    "unrecorded",
 ]
 
 
@@ -148,6 +149,19 @@ def claim(  # noqa: PLR0911 - one return per rule
     if wait and record.state != State.RUNNING:
         return Busy(wait=wait), None
     return _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+
+
+def unrecorded(head: Head) -> Claimed:
+    """Return the claim of a job of which nothing is recorded: its message's word is taken."""
+    return Claimed(
+        fence=0,
+        epoch=head.epoch,
+        attempts=head.attempts,
+        crashes=head.crashes,
+        first_at=head.first_at,
+        expires_at=head.expires_at,
+        redrives=head.redrives,
+    )
 
 
 def _claim_new(

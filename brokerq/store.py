@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from brokerq.broker import Broker, Outgoing
 from brokerq.catalogue import (
@@ -311,6 +311,7 @@ class Store(Jobs, Catalogue, Pauses, Protocol):
         """Disconnect. Twice, or at the same time, is harmless."""
 
 
+@runtime_checkable
 class Colocated(Protocol):
     """A store that is in one database with a broker."""
 

@@ -1,0 +1,216 @@
+"""A broker in one SQLite file, shared by all processes of one host."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from brokerq.broker import (
+    Broker,
+    Capabilities,
+    Consumer,
+    Counting,
+    DeadLetters,
+    Durability,
+    Inspectable,
+    Lane,
+    Ordering,
+    Outgoing,
+    QueueSpec,
+    QueueStats,
+)
+from brokerq.errors import ConnectionLostError, PublishError, StorageError
+from brokerq.message import Message
+from brokerq_sqlite import outgoing
+from brokerq_sqlite.consumer import SqliteConsumer
+from brokerq_sqlite.database import Database
+from brokerq_sqlite.deliveries import unblock
+from brokerq_sqlite.errors import OutcomeUnknownError, closed
+from brokerq_sqlite.queries import load
+from brokerq_sqlite.topology import Topology
+from brokerq_sqlite.wire import MAX_BODY, read_message, texts
+from brokerq_sqlite.writer import Transaction
+
+_COUNT = load("count_messages")
+_PURGE = load("purge_messages")
+_FIND_LAST = load("find_last_message")
+_READ_DEAD = load("read_dead_messages")
+_DISCARD = load("discard_dead_messages")
+
+_PURGE_STEP = 2_000
+_PAGE = 100
+
+CAPABILITIES = Capabilities(
+    max_body=MAX_BODY,
+    max_delay=None,
+    max_batch=10_000,
+    lease=timedelta(seconds=30),
+    ordering=Ordering.PER_KEY,
+    delayed_ordering=True,
+    max_levels=None,
+    counting=Counting.ALL,
+    durability=Durability.HOST,
+    reports_lost_lease=True,
+    publish_in_transaction=False,
+)
+
+
+class SqliteBroker(Broker, Inspectable, DeadLetters):
+    """One app's queues in a file."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.topology = Topology(database)
+        self._consumers: set[SqliteConsumer] = set()
+        self._is_open = False
+        self._turn = asyncio.Lock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
+
+    async def open(self) -> None:
+        async with self._turn:
+            if self._is_open and not self.database.forked:
+                return
+            self._consumers.clear()
+            self.topology.forget()
+            await self.database.open()
+            self._is_open = True
+
+    async def close(self) -> None:
+        async with self._turn:
+            if not self._is_open:
+                return
+            self._is_open = False
+            try:
+                for consumer in list(self._consumers):
+                    await consumer.close()
+            finally:
+                await self.database.close()
+
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise closed(self.database.path)
+
+    async def declare(self, queues: Sequence[QueueSpec], *, create: bool = True) -> None:
+        self._require_open()
+        await self.topology.declare(queues, create=create)
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        self._require_open()
+        lanes = await self.topology.find([one.lane for one in messages])
+        undeclared = outgoing.check(messages, lanes)
+        known = [one for one in messages if one.lane in lanes] if undeclared else messages
+        if known:
+            made, order_keys = outgoing.rows(known, lanes, self.database.now())
+            try:
+                await self.database.write(lambda t: outgoing.add(t, made, order_keys))
+            except (ConnectionLostError, StorageError) as exc:
+                unknown = isinstance(exc, OutcomeUnknownError)
+                raise outgoing.failed(messages, exc, unknown=unknown) from exc
+        if undeclared:
+            raise PublishError(outgoing.refusal(messages, undeclared), failed=undeclared)
+
+    @asynccontextmanager
+    async def consume(self, lane: Lane, *, prefetch: int) -> AsyncGenerator[Consumer]:
+        self._require_open()
+        row = await self.topology.get(lane)
+        lease = self.topology.lease(lane, row)
+        consumer = SqliteConsumer(self.database, lane, row, lease=lease, prefetch=prefetch)
+        self._consumers.add(consumer)
+        try:
+            yield consumer
+        finally:
+            self._consumers.discard(consumer)
+            await asyncio.shield(consumer.close())
+
+    async def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
+        self._require_open()
+        app, now, mono = self.database.app, self.database.now(), self.database.clock.monotonic()
+
+        def count(db: sqlite3.Connection) -> list[QueueStats]:
+            db.execute("BEGIN")  # one picture of all of them
+            try:
+                return [_count(db, queue, app=app, now=now, mono=mono) for queue in queues]
+            finally:
+                db.execute("COMMIT")
+
+        return await self.database.read(count)
+
+    async def purge(self, queue: str) -> int:
+        """Remove in small steps, so that nobody waits for the lock for long."""
+        self._require_open()
+        known = await self.topology.find(())
+        if not any(lane.queue == queue for lane in known):
+            known = await self.topology.find([Lane(queue=queue)])
+        lanes = [row.id for lane, row in known.items() if lane.queue == queue]
+        last = await self.database.read(lambda db: int(db.execute(_FIND_LAST).fetchone()[0]))
+        removed = 0
+        for lane in lanes:
+            for state in (0, 2):
+                step = _PURGE_STEP
+                while step == _PURGE_STEP:
+                    values = {"lane": lane, "state": state, "last": last, "limit": _PURGE_STEP}
+                    step = await self.database.write(lambda t, v=values: _purge(t, v))
+                    removed += step
+        return removed
+
+    @asynccontextmanager
+    async def browse(self, queue: str) -> AsyncGenerator[AsyncIterator[Message]]:
+        self._require_open()
+        letters = self._letters(queue)
+        try:
+            yield letters
+        finally:
+            await letters.aclose()
+
+    async def _letters(self, queue: str) -> AsyncGenerator[Message]:
+        values = {
+            "app": self.database.app,
+            "queue": queue,
+            "after_due": -1,
+            "after_id": 0,
+            "limit": _PAGE,
+        }
+        while True:
+            page = await self.database.read(
+                lambda db: db.execute(_READ_DEAD, values).fetchall()
+            )
+            for due, id_, headers, body in page:
+                values["after_due"], values["after_id"] = due, id_
+                yield read_message(headers, body)
+            if len(page) < _PAGE:
+                return
+
+    async def discard(self, queue: str, letters: Collection[tuple[str, int]]) -> int:
+        self._require_open()
+        named = [[job_id, str(epoch)] for job_id, epoch in letters]
+        values = {"app": self.database.app, "queue": queue, "letters": texts(named)}
+        return await self.database.write(lambda t: t.db.execute(_DISCARD, values).rowcount)
+
+
+def _count(
+    db: sqlite3.Connection, queue: str, *, app: int, now: int, mono: float
+) -> QueueStats:
+    values = {"app": app, "queue": queue, "now": now, "mono": mono}
+    ready, in_flight, delayed, dead, oldest = db.execute(_COUNT, values).fetchone()
+    return QueueStats(
+        queue=queue,
+        ready=ready,
+        in_flight=in_flight,
+        delayed=delayed,
+        dead=dead,
+        oldest=None if oldest is None else timedelta(microseconds=now - oldest),
+    )
+
+
+def _purge(transaction: Transaction, values: dict[str, int]) -> int:
+    rows = transaction.db.execute(_PURGE, values).fetchall()
+    order_keys = [order_key for (order_key,) in rows if order_key is not None]
+    if order_keys:
+        unblock(transaction, order_keys)
+    return len(rows)

@@ -1,0 +1,332 @@
+"""What one transaction sees and changes of the records: read at once, asked, written at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+
+from brokerq.message import Message
+from brokerq.records import ENDED, KeyRecord, Now, Record, State, key_after, key_is_free
+from brokerq.store import Finish, NewJob
+from brokerq_sqlite.history import step, step_note, trim
+from brokerq_sqlite.queries import load
+from brokerq_sqlite.wire import from_micros, headers_text, span, texts, to_micros
+from brokerq_sqlite.writer import Transaction
+
+_FIND_RECORDS = load("find_records")
+_FIND_KEYS = load("find_keys")
+_TAKE_FENCES = load("take_fences")
+_ADD_JOB = load("add_job")
+_ADD_PAYLOAD = load("add_payload")
+_WRITE_RECORD = load("write_record")
+_TAKE_JOB = load("take_job")
+_MOVE_JOB = load("move_job")
+_REDRIVE_JOB = load("redrive_job")
+_RENEW_LEASE = load("renew_lease")
+_PUT_KEY = load("put_key")
+_REMOVE_KEY = load("remove_key")
+
+_STATES: dict[str, State] = {state.value: state for state in State}
+_TEXTS: dict[State, str] = {state: state.value for state in State}
+
+Row = tuple[object, ...]
+
+
+class Ledger:
+    """The records and keys that one call is about, as the call has left them so far.
+
+    Attributes:
+        records: Of the ids that were loaded; those that are not there are not known.
+        keys: Of the keys that were loaded.
+    """
+
+    def __init__(self, transaction: Transaction, app: int, now: Now) -> None:
+        self.now = now
+        self.records: dict[str, Record] = {}
+        self.keys: dict[str, KeyRecord] = {}
+        self.app = app
+        self.db = transaction.db
+        self.micros = to_micros(now.wall)
+        self._long: dict[str, str] = {}
+        self._rows: dict[str, list[Row]] = {}
+        self._changed_keys: set[str] = set()
+
+    def load(self, ids: Collection[str]) -> None:
+        """Read the records of these jobs."""
+        for row in self.db.execute(_FIND_RECORDS, (self.app, texts(list(ids)))).fetchall():
+            self.records[row[0]] = _read_record(row)
+            if row[15] is not None:
+                self._long[row[0]] = trim(row[15])
+
+    def load_keys(self, keys: Iterable[str | None]) -> None:
+        """Read who holds these keys."""
+        wanted = [key for key in keys if key is not None and key not in self.keys]
+        if not wanted:
+            return
+        for key, job_id, fingerprint, expires_at in self.db.execute(
+            _FIND_KEYS, (self.app, texts(wanted))
+        ).fetchall():
+            self.keys[key] = KeyRecord(
+                key=key, job_id=job_id, fingerprint=fingerprint, expires_at=_instant(expires_at)
+            )
+
+    def take_fences(self, number: int) -> int:
+        """Return the first of so many fences; all are larger than any before."""
+        (last,) = self.db.execute(_TAKE_FENCES, (number,)).fetchone()
+        return int(last) - number + 1
+
+    def add(
+        self, record: Record, job: NewJob, *, headers: str | None = None, note: str | None = None
+    ) -> None:
+        """Write the first record of a job; it takes its key unless another job holds that."""
+        head = job.head
+        self.records[record.id] = record
+        self._put(
+            _ADD_JOB,
+            (
+                self.app,
+                record.id,
+                _TEXTS[record.state],
+                to_micros(record.first_at),
+                record.epoch,
+                record.claimed,
+                record.attempts,
+                record.crashes,
+                record.fence,
+                record.owner,
+                record.lease_until,
+                _micros(record.due_at),
+                _micros(record.expires_at),
+                record.key,
+                record.redrives,
+                record.cancelling,
+                head.job,
+                job.queue,
+                job.level,
+                head.key,
+                texts(head.tags) if head.tags else None,
+                head.correlation,
+                head.cause,
+                record.owner if record.state == State.RUNNING else None,
+                step(record.state, self.micros, record.attempts, None),
+                note,
+                self.micros if record.state in ENDED else None,
+            ),
+        )
+        self.add_payload(record.id, job.message, headers)
+        if record.key is not None:
+            self.take_key(record.id, record.key, head.fingerprint)
+
+    def add_payload(self, job_id: str, message: Message, headers: str | None = None) -> None:
+        """Keep what was published, unless it is there."""
+        text = headers_text(message.headers) if headers is None else headers
+        self._put(_ADD_PAYLOAD, (self.app, job_id, text, message.body))
+
+    def take_key(self, job_id: str, key: str, fingerprint: str | None) -> None:
+        """Let the job hold the key unless another job does; the key was loaded."""
+        if key_is_free(self.keys.get(key), for_job=job_id, now=self.now):
+            self.keys[key] = KeyRecord(key=key, job_id=job_id, fingerprint=fingerprint)
+            self._changed_keys.add(key)
+
+    def drop_key(self, record: Record) -> None:
+        """Free the job's key if it holds it; the key was loaded."""
+        key = record.key
+        if key is not None and key in self.keys and self.keys[key].job_id == record.id:
+            del self.keys[key]
+            self._changed_keys.add(key)
+
+    def write(self, record: Record) -> None:
+        """Write a change that is no step in the job's life."""
+        self.records[record.id] = record
+        self._put(
+            _WRITE_RECORD,
+            (
+                _TEXTS[record.state],
+                to_micros(record.first_at),
+                record.epoch,
+                record.claimed,
+                record.attempts,
+                record.crashes,
+                record.fence,
+                record.owner,
+                record.lease_until,
+                _micros(record.due_at),
+                _micros(record.expires_at),
+                record.key,
+                record.redrives,
+                record.cancelling,
+                self.app,
+                record.id,
+            ),
+        )
+
+    def renew(self, record: Record) -> None:
+        """Write the end of the lease."""
+        self.records[record.id] = record
+        self._put(_RENEW_LEASE, (record.lease_until, self.app, record.id))
+
+    def take(self, record: Record) -> None:
+        """Write that a worker has claimed the job."""
+        self.records[record.id] = record
+        self._put(
+            _TAKE_JOB,
+            (
+                _TEXTS[record.state],
+                record.epoch,
+                record.claimed,
+                record.attempts,
+                record.crashes,
+                record.fence,
+                record.owner,
+                record.owner,
+                record.lease_until,
+                self._long.get(record.id),
+                step(record.state, self.micros, record.attempts, None),
+                self.app,
+                record.id,
+            ),
+        )
+
+    def move(self, record: Record, before: Record, verdict: Finish | None = None) -> None:
+        """Write a step in the job's life, an end of it too; `before` is what it was."""
+        self.records[record.id] = record
+        ended = record.state in ENDED
+        note = failure = window = result = result_until = None
+        if verdict is not None:
+            note, window = verdict.note, verdict.window
+            if verdict.failure is not None:
+                failure = texts([verdict.failure.type, verdict.failure.message])
+            if verdict.result is not None and record.state == State.SUCCEEDED:
+                result = verdict.result
+                result_until = self.micros + span(verdict.result_ttl)
+        self._put(
+            _MOVE_JOB,
+            (
+                _TEXTS[record.state],
+                record.epoch,
+                record.claimed,
+                record.attempts,
+                record.crashes,
+                record.owner,
+                record.lease_until,
+                _micros(record.due_at),
+                record.cancelling,
+                self._long.get(record.id),
+                step(record.state, self.micros, record.attempts, step_note(verdict)),
+                failure,
+                note,
+                self.micros if ended else None,
+                _micros(before.due_at) if ended else None,
+                self.micros + span(window) if ended and window is not None else None,
+                result,
+                result_until,
+                self.app,
+                record.id,
+            ),
+        )
+        if ended and record.key is not None:
+            self._end_key(record, window or timedelta(0))
+
+    def _end_key(self, record: Record, window: timedelta) -> None:
+        holder = self.keys.get(record.key or "")
+        if holder is None or holder.job_id != record.id:
+            return
+        after = key_after(record, holder, window=window, now=self.now)
+        if after is None:
+            del self.keys[holder.key]
+        else:
+            self.keys[holder.key] = after
+        self._changed_keys.add(holder.key)
+
+    def redrive(self, record: Record) -> None:
+        """Write that a dead job is put back."""
+        self.records[record.id] = record
+        self._put(
+            _REDRIVE_JOB,
+            (
+                _TEXTS[record.state],
+                to_micros(record.first_at),
+                record.epoch,
+                record.claimed,
+                record.attempts,
+                record.crashes,
+                _micros(record.expires_at),
+                record.key,
+                record.redrives,
+                record.cancelling,
+                self._long.get(record.id),
+                step(record.state, self.micros, record.attempts, None),
+                self.app,
+                record.id,
+            ),
+        )
+
+    def _put(self, statement: str, row: Row) -> None:
+        self._rows.setdefault(statement, []).append(row)
+
+    def flush(self) -> None:
+        """Write everything, one statement for each kind of change."""
+        for statement, rows in self._rows.items():
+            self.db.executemany(statement, rows)
+        self._rows.clear()
+        for key in self._changed_keys:
+            holder = self.keys.get(key)
+            if holder is None:
+                self.db.execute(_REMOVE_KEY, (self.app, key))
+            else:
+                until = _micros(holder.expires_at)
+                row = (self.app, key, holder.job_id, holder.fingerprint, until)
+                self.db.execute(_PUT_KEY, row)
+        self._changed_keys.clear()
+
+
+def _read_record(row: tuple[object, ...]) -> Record:
+    (
+        id_,
+        state,
+        first_at,
+        epoch,
+        claimed,
+        attempts,
+        crashes,
+        fence,
+        owner,
+        lease_until,
+        due_at,
+        expires_at,
+        key,
+        redrives,
+        cancelling,
+        _,
+    ) = row
+    return Record(  # type: ignore[arg-type]  # the columns are of these types
+        id=id_,
+        state=_STATES[state],
+        first_at=from_micros(first_at),
+        epoch=epoch,
+        claimed=bool(claimed),
+        attempts=attempts,
+        crashes=crashes,
+        fence=fence,
+        owner=owner,
+        lease_until=lease_until,
+        due_at=_instant(due_at),
+        expires_at=_instant(expires_at),
+        key=key,
+        redrives=redrives,
+        cancelling=bool(cancelling),
+    )
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def _micros(instant: datetime | None) -> int | None:
+    return None if instant is None else to_micros(instant)
+
+
+def read_texts(text: str | None) -> list[str]:
+    """Return the texts of a JSON array; none for NULL."""
+    return [] if text is None else list(map(str, json.loads(text)))

@@ -1,0 +1,73 @@
+"""A lock between processes that is fair enough, beside the file.
+
+SQLite's own wait (`busy_timeout`) polls with growing pauses, so a process that writes all the time
+starves the others. A wait in the kernel is woken as soon as the lock is free.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+
+class FileLock:
+    """An exclusive `flock` on a file that holds nothing else; used by one thread.
+
+    The kernel offers no wait with a time limit. So the wait is made by a thread of its own, which
+    is left behind when the limit is reached and gives the lock back as soon as it gets it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._wait: _Wait | None = None
+
+    def acquire(self, timeout: float) -> bool:
+        """Take the lock; False if somebody else kept it for all of `timeout` seconds."""
+        wait = self._wait
+        if wait is None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                wait = self._wait = _Wait(self._file)
+            else:
+                return True
+        if not wait.granted.wait(timeout):
+            return False
+        self._wait = None
+        return True
+
+    def release(self) -> None:
+        """Let the next one in."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Be done with it; the lock is free afterwards, at the latest when the wait is over."""
+        wait, self._wait = self._wait, None
+        if wait is None or not wait.abandon():
+            os.close(self._file)
+
+
+class _Wait:
+    """One blocking call for the lock, in a thread."""
+
+    def __init__(self, file: int) -> None:
+        self.granted = threading.Event()
+        self._file = file
+        self._abandoned = False
+        self._guard = threading.Lock()
+        threading.Thread(target=self._run, name="brokerq-sqlite-lock", daemon=True).start()
+
+    def _run(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        with self._guard:
+            self.granted.set()
+            if self._abandoned:
+                os.close(self._file)
+
+    def abandon(self) -> bool:
+        """Leave the file to the thread; False if it has the lock already."""
+        with self._guard:
+            self._abandoned = not self.granted.is_set()
+            return self._abandoned

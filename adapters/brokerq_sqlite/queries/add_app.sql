@@ -1,0 +1,1 @@
+INSERT INTO apps (prefix) VALUES (?) RETURNING id

@@ -1,0 +1,1 @@
+INSERT INTO queues (app, name, ordered, lease) VALUES (?, ?, ?, ?) RETURNING id

@@ -1,0 +1,1 @@
+UPDATE jobs SET cancelling = 1 WHERE app = ? AND id = ?

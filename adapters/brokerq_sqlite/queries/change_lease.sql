@@ -1,0 +1,1 @@
+UPDATE queues SET lease = ? WHERE app = ? AND name = ?

@@ -1,0 +1,1 @@
+UPDATE letters SET state = 'redriven' WHERE app = ? AND job_id = ? AND state = 'redriving'

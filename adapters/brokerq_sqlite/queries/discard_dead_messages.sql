@@ -1,0 +1,9 @@
+DELETE FROM messages
+WHERE state = 3
+    AND lane IN (
+        SELECT lanes.id FROM lanes JOIN queues ON queues.id = lanes.queue
+        WHERE queues.app = :app AND queues.name = :queue
+    )
+    AND (job_id, ifnull(json_extract(headers, '$."bq-epoch"'), '0')) IN (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:letters)
+    )

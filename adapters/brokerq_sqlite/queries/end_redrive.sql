@@ -1,0 +1,2 @@
+UPDATE letters SET state = 'redriven'
+WHERE app = ? AND job_id = ? AND epoch = ? AND state = 'redriving'

@@ -1,0 +1,2 @@
+SELECT key, job_id, fingerprint, expires_at FROM keys
+WHERE app = ? AND key IN (SELECT value FROM json_each(?))

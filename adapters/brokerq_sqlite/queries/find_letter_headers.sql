@@ -1,0 +1,1 @@
+SELECT headers FROM letters WHERE app = ? AND job_id = ? AND epoch = ?

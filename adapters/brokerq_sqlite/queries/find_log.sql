@@ -1,0 +1,1 @@
+SELECT log FROM jobs WHERE app = ? AND id = ?

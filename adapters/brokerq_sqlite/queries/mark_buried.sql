@@ -1,0 +1,1 @@
+UPDATE jobs SET buried = ? WHERE app = ? AND id = ?

@@ -1,0 +1,1 @@
+DELETE FROM jobs WHERE app = ? AND id = ?

@@ -1,0 +1,7 @@
+DELETE FROM letters WHERE rowid IN (
+    SELECT rowid FROM letters
+    WHERE app = ? AND at <= ? AND state <> 'redriving'
+    ORDER BY at
+    LIMIT ?
+)
+RETURNING job_id, state

@@ -1,0 +1,5 @@
+DELETE FROM payloads
+WHERE app = :app AND id IN (
+    SELECT id FROM jobs
+    WHERE app = :app AND shown = 0 AND id IN (SELECT value FROM json_each(:ids))
+)

@@ -1,0 +1,1 @@
+UPDATE about SET value = value + ? WHERE name = 'fence' RETURNING value

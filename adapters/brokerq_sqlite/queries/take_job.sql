@@ -1,0 +1,4 @@
+UPDATE jobs
+SET state = ?, epoch = ?, claimed = ?, attempts = ?, crashes = ?, fence = ?, owner = ?, worker = ?,
+    lease_until = ?, due_at = NULL, history = ifnull(?, history) || ?
+WHERE app = ? AND id = ?

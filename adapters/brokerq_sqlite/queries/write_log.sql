@@ -1,0 +1,1 @@
+UPDATE jobs SET log = ? WHERE app = ? AND id = ?

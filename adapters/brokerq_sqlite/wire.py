@@ -1,0 +1,86 @@
+"""What a message is in the file: its size, its headers as text, its instants as numbers. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from json import JSONDecoder, JSONEncoder
+from typing import cast
+
+from brokerq.broker import Outgoing
+from brokerq.errors import BodyTooLargeError
+from brokerq.message import Message
+
+MAX_BODY = 16 * 1024 * 1024
+_WIDEST = 4  # bytes of the longest character in UTF-8
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = 86_400
+_MICROS = 1_000_000
+FAR = 2**62
+"""Later than any instant, in microseconds."""
+
+_encode = JSONEncoder(separators=(",", ":")).encode
+_decode = JSONDecoder().decode
+
+
+def to_micros(instant: datetime) -> int:
+    """Return microseconds since 1970."""
+    since = instant - _EPOCH
+    return (since.days * _DAY + since.seconds) * _MICROS + since.microseconds
+
+
+def from_micros(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def span(duration: timedelta) -> int:
+    """Return the duration in microseconds, and none for a negative one."""
+    if duration.days < 0:
+        return 0
+    return (duration.days * _DAY + duration.seconds) * _MICROS + duration.microseconds
+
+
+def headers_text(headers: Mapping[str, str]) -> str:
+    """Return the headers as JSON."""
+    return _encode(headers if type(headers) is dict else dict(headers))
+
+
+def read_headers(text: str) -> dict[str, str]:
+    return cast("dict[str, str]", _decode(text))
+
+
+def read_message(headers: str, body: bytes | str) -> Message:
+    """Return the message in a row; a program that knows only SQL may have written text."""
+    data = body.encode() if isinstance(body, str) else body
+    return Message(headers=read_headers(headers), body=data)
+
+
+def check_size(position: int, outgoing: Outgoing) -> None:
+    """Raise `BodyTooLargeError` if headers and body are more than the broker takes."""
+    message = outgoing.message
+    headers = message.headers
+    body = len(message.body)
+    # Most messages are far too small to be counted exactly.
+    if body + _WIDEST * (sum(map(len, headers)) + sum(map(len, headers.values()))) <= MAX_BODY:
+        return
+    size = body + sum(_width(name) + _width(text) for name, text in headers.items())
+    if size > MAX_BODY:
+        raise BodyTooLargeError(
+            f"message {position} ({outgoing.id}) has {size} bytes of headers and body, "
+            f"sqlite:// takes {MAX_BODY}: send a reference to the data instead"
+        )
+
+
+def _width(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def numbers(values: list[int]) -> str:
+    """Return the numbers for SQLite's `json_each`."""
+    return f"[{','.join(map(str, values))}]"
+
+
+def texts(values: Sequence[object]) -> str:
+    """Return texts, or lists of them, for SQLite's `json_each`."""
+    return json.dumps(values)

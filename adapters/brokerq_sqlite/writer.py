@@ -1,0 +1,125 @@
+"""The one thread of a process that writes to the file: group commit.
+
+What is queued while a transaction is under way goes into the next one together, so the disk is
+waited for once for all of it; nothing is waited for when nothing is queued.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from brokerq.errors import BrokerqError
+from brokerq_sqlite.calls import Call, CallThread, answer_all, fail_all
+from brokerq_sqlite.errors import translate
+from brokerq_sqlite.session import Options, Session
+
+_LARGEST_GROUP = 64
+
+
+class Transaction:
+    """What a call may use while it is run.
+
+    Attributes:
+        touched: Lanes in which something was put, and the earliest instant, in microseconds, at
+            which one of those messages is due.
+    """
+
+    __slots__ = ("db", "touched")
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.touched: dict[int, int] = {}
+
+    def touch(self, lane: int, due: int) -> None:
+        """Note that a message in the lane is due then."""
+        if due < self.touched.get(lane, due + 1):
+            self.touched[lane] = due
+
+
+Announce = Callable[[Mapping[int, int]], None]
+
+
+def serve(thread: CallThread[Transaction], options: Options, announce: Announce) -> None:
+    """Run the calls; the body of the thread."""
+    session: Session | None = None
+    while (calls := thread.take(_LARGEST_GROUP)) is not None:
+        if session is None:
+            try:
+                session = Session(options)
+            except BrokerqError as exc:
+                fail_all(calls, exc)
+                answer_all(calls)
+                continue
+        touched = _run_group(session, calls)
+        if touched:
+            announce(touched)
+        answer_all(calls)
+    if session is not None:
+        session.close()
+
+
+def _run_group(session: Session, calls: list[Call[Transaction]]) -> dict[int, int]:
+    """Run the calls in one transaction; return the lanes that were touched."""
+    try:
+        session.begin()
+    except BrokerqError as exc:
+        fail_all(calls, exc)
+        return {}
+    transaction = Transaction(session.db)
+    try:
+        for call in calls:
+            _run(transaction, call, session.path, alone=len(calls) == 1)
+        if all(call.error is not None for call in calls):
+            session.rollback()
+            return {}
+    except sqlite3.Error as exc:
+        session.rollback()
+        return _run_apart(session, calls, translate(exc, session.path))
+    try:
+        session.commit()
+    except BrokerqError as exc:
+        return _run_apart(session, calls, exc)
+    return transaction.touched
+
+
+def _run_apart(
+    session: Session, calls: list[Call[Transaction]], error: BrokerqError
+) -> dict[int, int]:
+    """Give each call of a transaction that is lost one of its own: most may be innocent.
+
+    Where the disk is full, for one, what removes messages may still go through.
+    """
+    if len(calls) == 1:
+        calls[0].error = error
+        return {}
+    touched: dict[int, int] = {}
+    for call in calls:
+        call.error = None
+        for lane, due in _run_group(session, [call]).items():
+            touched[lane] = min(due, touched.get(lane, due))
+    return touched
+
+
+def _run(
+    transaction: Transaction, call: Call[Transaction], path: Path, *, alone: bool
+) -> None:
+    """Run one call; its failure undoes what it wrote and nothing else.
+
+    Raises `sqlite3.Error` where SQLite gave up the whole transaction.
+    """
+    db = transaction.db
+    touched = dict(transaction.touched)
+    if not alone:
+        db.execute("SAVEPOINT one")
+    try:
+        call.result = call.run(transaction)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is the caller's
+        call.error = translate(exc, path) if isinstance(exc, sqlite3.Error) else exc
+        call.error.__cause__ = exc if call.error is not exc else exc.__cause__
+        transaction.touched = touched
+        if not alone:
+            db.execute("ROLLBACK TO one")
+    if not alone:
+        db.execute("RELEASE one")

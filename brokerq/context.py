@@ -1,0 +1,89 @@
+"""What a handler is told about the job it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+
+from brokerq.joblog import JobLog
+from brokerq.record import Claimed
+from brokerq.wire import Head
+
+
+class Context:
+    """The job that a handler runs, and a way to speak about it.
+
+    Attributes:
+        id: Job id, the same over all attempts.
+        job: The job's name.
+        queue: The queue it came from.
+        attempt: Number of this attempt, from 1.
+        max_attempts: The attempt that is the last.
+        crashes: Workers lost while they ran the job.
+        redrives: How often it came back from the dead letters.
+        first_at: When it was first to run; its age counts from here.
+        expires_at: Its deadline, or None.
+        key: Its idempotency key, or None.
+        effect_key: The same over all attempts and redeliveries: give it to another system as
+            idempotency key and a repeated effect is absorbed there.
+        fence: Larger for every later owner of the job.
+        correlation: The publisher's correlation id, or None.
+        tags: Words the publisher gave.
+        headers: The publisher's own headers.
+        log: Logs to `brokerq.job` and keeps the lines with the job's record.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "attempt",
+        "correlation",
+        "crashes",
+        "effect_key",
+        "expires_at",
+        "fence",
+        "first_at",
+        "headers",
+        "id",
+        "job",
+        "key",
+        "log",
+        "max_attempts",
+        "queue",
+        "redrives",
+        "tags",
+    )
+
+    def __init__(self, head: Head, claimed: Claimed, *, queue: str, max_attempts: int) -> None:
+        self.id: str = head.id
+        self.job: str = head.job
+        self.queue: str = queue
+        self.attempt: int = claimed.attempts + 1
+        self.max_attempts: int = max_attempts
+        self.crashes: int = claimed.crashes
+        self.redrives: int = claimed.redrives
+        self.first_at: datetime = claimed.first_at
+        self.expires_at: datetime | None = claimed.expires_at
+        self.key: str | None = head.key
+        self.effect_key: str = f"{head.job}:{head.id if head.key is None else head.key}"
+        self.fence: int = claimed.fence
+        self.correlation: str | None = head.correlation
+        self.tags: tuple[str, ...] = head.tags
+        self.headers: Mapping[str, str] = head.user
+        self.log = JobLog(_logger, job_id=head.id, job=head.job, attempt=self.attempt)
+        self._cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job should end early: cancelled, timed out, lost, or the worker stops.
+
+        A coroutine is also cancelled in asyncio's way; a thread can only look here.
+        """
+        return self._cancelled
+
+    def ask_to_end(self) -> None:
+        """Make `cancelled` true; what the worker does when the handler should give way."""
+        self._cancelled = True
+
+
+_logger = logging.getLogger("brokerq.job")

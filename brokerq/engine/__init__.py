@@ -1,0 +1,1 @@
+"""What runs jobs: receive, claim, run, decide, record, settle."""

@@ -1,0 +1,77 @@
+"""Keeps the leases of everything that a worker holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from random import Random
+
+from brokerq.engine.lanes import LaneReader
+from brokerq.engine.run import Ending, Run
+from brokerq.errors import BrokerqError
+from brokerq.record import Hold
+from brokerq.store import Holding, Jobs
+
+logger = logging.getLogger("brokerq.worker")
+
+
+class Heartbeat:
+    """Renews the broker's leases and the store's, all in one call each, at a third of the lease.
+
+    What was lost in the store is made to end: its verdict would be refused. A delivery that was
+    lost in the broker is not: the record is what counts, and where there is none, the effect of the
+    second run cannot be prevented by stopping the first late.
+    """
+
+    def __init__(
+        self,
+        readers: Sequence[LaneReader],
+        store: Jobs | None,
+        *,
+        owner: str,
+        lease: timedelta,
+        renewals: int,
+        running: Mapping[str, Run],
+        end: Callable[[Sequence[Run], Ending], None],
+        random: Random,
+    ) -> None:
+        self._readers = readers
+        self._store = store
+        self._owner = owner
+        self._lease = lease
+        self._interval = lease.total_seconds() / renewals
+        self._running = running
+        self._end = end
+        self._random = random
+
+    async def beat_for_ever(self) -> None:
+        """Renew again and again; never ends by itself."""
+        while True:
+            await asyncio.sleep(self._interval * (0.8 + 0.2 * self._random.random()))
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Renew everything once."""
+        await asyncio.gather(*(reader.extend() for reader in self._readers), self._renew())
+
+    async def _renew(self) -> None:
+        runs = [run for run in self._running.values() if run.recorded]
+        if self._store is None or not runs:
+            return
+        holdings = [
+            Holding(id=run.head.id, owner=self._owner, fence=run.claimed.fence) for run in runs
+        ]
+        try:
+            answers = await self._store.renew(holdings, lease=self._lease)
+        except BrokerqError as exc:
+            logger.warning("could not renew the leases of %d jobs: %s", len(runs), exc)
+            return
+        lost = [run for run, hold in zip(runs, answers, strict=True) if hold is Hold.LOST]
+        cancelled = [
+            run for run, hold in zip(runs, answers, strict=True) if hold is Hold.CANCEL_REQUESTED
+        ]
+        # A run whose outcome is known has been, or is being, recorded: it may be "lost" by that.
+        self._end([run for run in lost if run.outcome is None], Ending.LOST)
+        self._end(cancelled, Ending.CANCELLED)

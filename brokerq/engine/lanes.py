@@ -1,0 +1,184 @@
+"""Reads one lane ahead of the slots, and settles what was read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from random import Random
+
+from brokerq.broker import Broker, Consumer, Delivery, Lane, Release, Verdict
+from brokerq.errors import BrokerqError, ConnectionLostError
+
+logger = logging.getLogger("brokerq.worker")
+
+FIRST_BACKOFF = 0.1
+LONGEST_BACKOFF = 30.0
+
+
+class LaneReader:
+    """One consumer of one lane, opened again whenever its connection is lost.
+
+    Attributes:
+        buffer: What was delivered and not begun.
+        subscribed: Whether there is a consumer now.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        lane: Lane,
+        *,
+        prefetch: int,
+        room: Callable[[LaneReader], int],
+        on_delivery: Callable[[], None],
+        random: Random,
+    ) -> None:
+        self.lane = lane
+        self.buffer: deque[Delivery] = deque()
+        self.subscribed = False
+        self._broker = broker
+        self._prefetch = prefetch
+        self._room = room
+        self._on_delivery = on_delivery
+        self._random = random
+        self._consumer: Consumer | None = None
+        self._held: dict[Delivery, Consumer] = {}
+        self._go = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._receiving: asyncio.Task[None] | None = None
+        self._stack = AsyncExitStack()
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._receiving = asyncio.create_task(self._read(), name=f"read {self.lane}")
+
+    def nudge(self) -> None:
+        """Say that there may be room again."""
+        self._go.set()
+
+    def take(self, count: int) -> list[Delivery]:
+        """Remove up to `count` deliveries from the buffer, to be begun."""
+        buffer = self.buffer
+        return [buffer.popleft() for _ in range(min(count, len(buffer)))]
+
+    async def _read(self) -> None:
+        backoff = FIRST_BACKOFF
+        while True:
+            try:
+                if self._consumer is None:
+                    await self._subscribe()
+                backoff = FIRST_BACKOFF
+                await self._receive_for_ever()
+            except ConnectionLostError as exc:
+                self._lost(exc)
+            except BrokerqError:
+                logger.exception("reading %s failed", self.lane)
+                self._lost(None)
+            await self._unsubscribe()
+            await asyncio.sleep(backoff * (0.5 + self._random.random()))
+            backoff = min(backoff * 2, LONGEST_BACKOFF)
+
+    async def _subscribe(self) -> None:
+        consumer = self._broker.consume(self.lane, prefetch=self._prefetch)
+        self._consumer = await self._stack.enter_async_context(consumer)
+        self.subscribed = True
+
+    async def _receive_for_ever(self) -> None:
+        consumer = self._consumer
+        assert consumer is not None  # noqa: S101 - set by _subscribe
+        while True:
+            room = self._room(self)
+            if room <= 0:
+                self._go.clear()
+                await self._go.wait()
+                continue
+            deliveries = await consumer.receive(room)
+            for delivery in deliveries:
+                self._held[delivery] = consumer
+            self.buffer.extend(deliveries)
+            self._on_delivery()
+
+    def _lost(self, error: BaseException | None) -> None:
+        if error is not None:
+            logger.warning("lost the broker while reading %s: %s", self.lane, error)
+        self.subscribed = False
+        self.buffer.clear()
+
+    async def _unsubscribe(self) -> None:
+        stack, self._stack = self._stack, AsyncExitStack()
+        self.subscribed = False
+        self._consumer = None
+        self._held.clear()
+        try:
+            await stack.aclose()
+        except BrokerqError as exc:
+            logger.debug("closing the consumer of %s: %s", self.lane, exc)
+
+    async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> Sequence[bool]:
+        """Carry out the verdicts; False also where the broker cannot be reached.
+
+        Waits for an extension that is under way, so that a delivery is never extended after it was
+        given back.
+        """
+        async with self._turn:
+            consumer = self._consumer
+            current = [pair for pair in verdicts if self._held.get(pair[0]) is consumer]
+            done: dict[Delivery, bool] = {}
+            if consumer is not None and current:
+                try:
+                    answers = await consumer.settle(current)
+                except BrokerqError as exc:
+                    logger.warning("could not settle with %s: %s", self.lane, exc)
+                    answers = [False] * len(current)
+                done = {pair[0]: ok for pair, ok in zip(current, answers, strict=True)}
+            for delivery, _ in verdicts:
+                self._held.pop(delivery, None)
+        self._go.set()
+        return [done.get(delivery, False) for delivery, _ in verdicts]
+
+    async def extend(self) -> list[Delivery]:
+        """Renew the leases of all that is held; return what was lost, the buffer's part removed."""
+        async with self._turn:
+            consumer = self._consumer
+            held = [d for d, source in self._held.items() if source is consumer]
+            if consumer is None or not held:
+                return []
+            try:
+                answers = await consumer.extend(held)
+            except BrokerqError as exc:
+                logger.warning("could not extend leases of %s: %s", self.lane, exc)
+                return []
+            lost = {d for d, ok in zip(held, answers, strict=True) if not ok and d in self._held}
+            for delivery in lost:
+                del self._held[delivery]
+            if lost:
+                kept = [d for d in self.buffer if d not in lost]
+                self.buffer.clear()
+                self.buffer.extend(kept)
+        return list(lost)
+
+    async def drain(self) -> None:
+        """Stop to read and give back, uncounted, what was not begun. What runs stays held."""
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.wait([self._receiving])
+            self._receiving = None
+        if self.buffer:
+            waiting = self.take(len(self.buffer))
+            await self.settle([(delivery, Release()) for delivery in waiting])
+
+    async def close(self) -> None:
+        """Give back everything that is still held."""
+        await self.drain()
+        await self._unsubscribe()
+
+    @property
+    def failed(self) -> BaseException | None:
+        """What ended the reading for ever, if anything did: a bug, never the broker."""
+        task = self._receiving
+        if task is None or not task.done() or task.cancelled():
+            return None
+        return task.exception()

@@ -1,0 +1,250 @@
+"""Records what runs came to, then settles their deliveries: both in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+
+from brokerq.broker import Ack, Delivery, Release, Verdict
+from brokerq.clock import Clock
+from brokerq.dead_letter import Scene, describe, write_letter
+from brokerq.decide import Decision, decide
+from brokerq.engine.lanes import LaneReader
+from brokerq.engine.run import Run
+from brokerq.errors import OUTAGE
+from brokerq.message import Message
+from brokerq.outcome import Failed
+from brokerq.record import BURIED, State
+from brokerq.settlement import needs_copy, next_copy, settle_finished
+from brokerq.store import Finish, Holding, Jobs, Transition
+
+logger = logging.getLogger("brokerq.worker")
+
+LINGER = 0.002
+FULL = 50
+"""So many completed runs are recorded without waiting for more."""
+STORE_BACKOFF = 0.2
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Conclusion:
+    """A run with what was decided, and then recorded, about it.
+
+    Attributes:
+        state: As recorded; None: the lease was lost.
+        settled: Whether the delivery was.
+    """
+
+    run: Run
+    decision: Decision
+    letter: Message | None
+    copy: Message | None
+    state: State | None = None
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What a recorder needs to know of the worker it records for.
+
+    Attributes:
+        store: None: nothing is recorded, counts travel in the messages.
+    """
+
+    store: Jobs | None
+    lease: timedelta
+    clock: Clock
+    random: Random
+    owner: str
+    host: str
+    app_version: str | None
+    keep_result: timedelta
+    window: timedelta
+
+
+class Recorder:
+    """Takes completed runs; `concluded` is called with each batch when it is settled."""
+
+    def __init__(
+        self,
+        about: Recording,
+        *,
+        others_run: Callable[[], bool],
+        forget: Callable[[Run], None],
+        concluded: Callable[[Sequence[Conclusion]], None],
+        again: Callable[[LaneReader, Delivery], None],
+    ) -> None:
+        self._about = about
+        self._others_run = others_run
+        self._forget = forget
+        self._concluded = concluded
+        self._again = again
+        self._done: list[Run] = []
+        self._wake = asyncio.Event()
+        self._settling: set[asyncio.Task[None]] = set()
+        self._recording: asyncio.Task[None] | None = None
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin to record; the task never ends by itself."""
+        self._recording = asyncio.create_task(self._loop(), name="record")
+        return self._recording
+
+    def add(self, runs: Iterable[Run]) -> None:
+        """Take runs whose outcome is known."""
+        self._done.extend(runs)
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Stop, leaving what is not recorded to its lease."""
+        tasks = [task for task in (self._recording, *self._settling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            if len(self._done) < FULL and self._others_run():
+                await asyncio.sleep(LINGER)
+            self._wake.clear()
+            batch, self._done = self._done, []
+            if not batch:
+                continue
+            concluded = await self._record(batch)
+            task = asyncio.create_task(self._settle(concluded))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+    async def _record(self, runs: Sequence[Run]) -> list[Conclusion]:
+        planned = [await self._plan(run) for run in runs]
+        recorded = [plan for plan in planned if plan.run.recorded]
+        states = iter(await self._finish_for_certain([self._finish(plan) for plan in recorded]))
+        for plan in planned:
+            plan.state = next(states) if plan.run.recorded else plan.decision.state
+        return planned
+
+    async def _plan(self, run: Run) -> Conclusion:
+        about = self._about
+        outcome = run.outcome
+        assert outcome is not None  # noqa: S101 - completed
+        claimed = run.claimed
+        decision = decide(outcome, claimed, run.policy, now=about.clock.now(), random=about.random)
+        attempts = claimed.attempts + decision.attempt
+        copy = letter = None
+        if needs_copy(
+            decision.state,
+            decision.delay,
+            in_place=run.delivery.in_place,
+            counts_in_message=not run.recorded,
+        ):
+            copy = next_copy(
+                run.message, epoch=claimed.epoch + 1, attempts=attempts, crashes=claimed.crashes
+            )
+        if decision.state in BURIED:
+            letter = write_letter(
+                run.message,
+                reason=decision.reason or "exhausted",
+                note=decision.note,
+                error=outcome.error if isinstance(outcome, Failed) else None,
+                first_at=claimed.first_at,
+                attempts=attempts,
+                crashes=claimed.crashes,
+                epoch=claimed.epoch,
+                scene=Scene(
+                    at=about.clock.now(),
+                    queue=run.delivery.lane.queue,
+                    worker=about.owner,
+                    host=about.host,
+                    app_version=about.app_version,
+                ),
+                history=await self._history(run),
+            )
+        return Conclusion(run=run, decision=decision, letter=letter, copy=copy)
+
+    async def _history(self, run: Run) -> Sequence[Transition]:
+        """Read the job's history for its dead letter; a rare read, and not worth failing for."""
+        store = self._about.store
+        if store is None or not run.recorded:
+            return ()
+        try:
+            [view] = await store.get([run.head.id])
+        except OUTAGE:
+            return ()
+        return () if view is None else view.history
+
+    def _finish(self, plan: Conclusion) -> Finish:
+        run, decision = plan.run, plan.decision
+        outcome = run.outcome
+        context = run.context
+        return Finish(
+            holding=Holding(id=run.head.id, owner=self._about.owner, fence=run.claimed.fence),
+            state=decision.state,
+            attempt=decision.attempt,
+            copy=plan.copy is not None,
+            delay=decision.delay,
+            window=self._about.window,
+            result=run.result if decision.state == State.SUCCEEDED else None,
+            result_ttl=self._about.keep_result,
+            failure=describe(outcome.error) if isinstance(outcome, Failed) else None,
+            note=decision.note or run.problem,
+            letter=plan.letter,
+            log=() if context is None else context.log.lines,
+        )
+
+    async def _finish_for_certain(self, finishes: Sequence[Finish]) -> Sequence[State | None]:
+        """Record, however long the store is away: who loses a lease meanwhile is told so."""
+        store = self._about.store
+        if store is None or not finishes:
+            return ()
+        while True:
+            try:
+                return await store.finish(finishes)
+            except OUTAGE as exc:
+                logger.warning("the store cannot be reached, %d jobs wait: %s", len(finishes), exc)
+                await asyncio.sleep(STORE_BACKOFF * (0.5 + self._about.random.random()))
+
+    async def _settle(self, concluded: Sequence[Conclusion]) -> None:
+        by_source: defaultdict[LaneReader, list[Conclusion]] = defaultdict(list)
+        for conclusion in concluded:
+            by_source[conclusion.run.source].append(conclusion)
+        for source, group in by_source.items():
+            answers = await source.settle([(c.run.delivery, self._verdict(c)) for c in group])
+            for conclusion, ok in zip(group, answers, strict=True):
+                conclusion.settled = ok
+        for conclusion in concluded:  # from here on nothing new can follow it
+            self._forget(conclusion.run)
+        await self._settle_followers(concluded)
+        self._concluded(concluded)
+
+    def _verdict(self, conclusion: Conclusion) -> Verdict:
+        run, state = conclusion.run, conclusion.state
+        if state is None:  # somebody else owns the job now: come back after that lease
+            return Release(delay=self._about.lease)
+        return settle_finished(
+            state,
+            run.message,
+            delay=conclusion.decision.delay,
+            copy=conclusion.copy,
+            letter=conclusion.letter,
+        )
+
+    async def _settle_followers(self, settled: Sequence[Conclusion]) -> None:
+        """Let duplicates share the fate: done with if the job's own delivery was, else asked again.
+
+        A released job's duplicates are dropped too: its own message comes back.
+        """
+        acks: defaultdict[LaneReader, list[tuple[Delivery, Verdict]]] = defaultdict(list)
+        for conclusion in settled:
+            for source, delivery in conclusion.run.followers:
+                if conclusion.settled and conclusion.state is not None:
+                    acks[source].append((delivery, Ack()))
+                else:
+                    self._again(source, delivery)
+        for source, verdicts in acks.items():
+            await source.settle(verdicts)

@@ -1,0 +1,60 @@
+"""One job in progress."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from brokerq.broker import Delivery
+from brokerq.context import Context
+from brokerq.definition import Definition
+from brokerq.engine.lanes import LaneReader
+from brokerq.message import Message
+from brokerq.outcome import Outcome
+from brokerq.record import Claimed
+from brokerq.retry import RetryPolicy
+from brokerq.wire import Head
+
+
+class Ending(Enum):
+    """Why a handler is made to end before it is done."""
+
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    SHUTDOWN = "shutdown"
+    LOST = "lost"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Run:
+    """A delivery that was claimed, until it is settled.
+
+    Attributes:
+        recorded: Whether the claim is in the store.
+        definition: None: the job is unknown here.
+        followers: Other deliveries of the same job, which share its fate.
+        result: The encoded result of a success.
+        problem: Why there is none.
+    """
+
+    source: LaneReader
+    delivery: Delivery
+    message: Message
+    head: Head
+    claimed: Claimed
+    policy: RetryPolicy
+    recorded: bool
+    definition: Definition | None = None
+    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    context: Context | None = None
+    task: asyncio.Task[None] | None = None
+    deadline: float | None = None
+    ending: Ending | None = None
+    outcome: Outcome | None = None
+    result: bytes | None = None
+    problem: str | None = None
+    followers: list[tuple[LaneReader, Delivery]] = field(
+        default_factory=list[tuple[LaneReader, Delivery]]
+    )

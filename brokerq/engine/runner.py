@@ -1,0 +1,156 @@
+"""Runs handlers on the program's own event loop; one hop per batch to and from the engine's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+from brokerq.engine.run import Ending, Run
+from brokerq.errors import PayloadError
+from brokerq.middleware import Middleware, chain
+from brokerq.outcome import Cancelled, Failed, Interrupted, JobTimeoutError, Outcome, Succeeded
+
+
+class Runner:
+    """Runs what was claimed. Everything but `start` and `end` happens on the program's loop.
+
+    A coroutine that is to end early is cancelled. A thread cannot be: its context says so, its slot
+    stays taken until it returns. A run that returns after all has succeeded, but for its timeout.
+    """
+
+    def __init__(
+        self,
+        *,
+        user_loop: asyncio.AbstractEventLoop,
+        engine_loop: asyncio.AbstractEventLoop,
+        threads: int,
+        middleware: Sequence[Middleware],
+        max_result: int,
+        on_done: Callable[[list[Run]], None],
+    ) -> None:
+        self._user_loop = user_loop
+        self._engine_loop = engine_loop
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="brokerq-job")
+        self._middleware = tuple(middleware)
+        self._max_result = max_result
+        self._on_done = on_done
+        self._running: set[Run] = set()
+        self._done: list[Run] = []
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def start(self, runs: Sequence[Run]) -> None:
+        """Begin the runs; called from the engine's loop."""
+        self._user_loop.call_soon_threadsafe(self._begin, runs)
+
+    def end(self, runs: Sequence[Run], ending: Ending) -> None:
+        """Make the runs end early; called from the engine's loop. The first reason stands."""
+        self._user_loop.call_soon_threadsafe(self._interrupt, runs, ending)
+
+    def close(self) -> None:
+        """Take no more threads; those still running are left to themselves."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, runs: Sequence[Run]) -> None:
+        now = self._user_loop.time()
+        for run in runs:
+            definition = run.definition
+            timeout = definition.timeout if definition is not None else None
+            if timeout is not None:
+                run.deadline = now + timeout.total_seconds()
+                self._arm(run.deadline)
+            self._running.add(run)
+            run.task = self._user_loop.create_task(self._run(run))
+
+    async def _run(self, run: Run) -> None:
+        try:
+            run.outcome = await self._outcome(run)
+        except asyncio.CancelledError as exc:
+            run.outcome = _interrupted(run, exc)
+        except BaseException as exc:  # noqa: BLE001 - whatever a handler raises is its failure
+            run.outcome = _interrupted(run, exc) if run.ending else Failed(error=exc)
+        self._running.discard(run)
+        self._done.append(run)
+        if len(self._done) == 1:
+            self._user_loop.call_soon(self._flush)
+
+    async def _outcome(self, run: Run) -> Outcome:
+        definition = run.definition
+        context = run.context
+        assert definition is not None  # noqa: S101 - only known jobs are started
+        assert context is not None  # noqa: S101
+        call = functools.partial(self._call, run)
+        middleware = self._middleware + definition.middleware
+        result = await (chain(middleware, call, context) if middleware else call())
+        if run.ending is Ending.TIMEOUT:  # a thread, or a coroutine that would not be cancelled
+            return _interrupted(run, None)
+        try:
+            encoded = definition.signature.encode_result(result)
+        except PayloadError as exc:
+            run.problem = str(exc)
+            return Succeeded()
+        if len(encoded) > self._max_result:
+            run.problem = f"the result has {len(encoded)} bytes, {self._max_result} are kept"
+        else:
+            run.result = encoded
+        return Succeeded()
+
+    async def _call(self, run: Run) -> object:
+        definition = run.definition
+        assert definition is not None  # noqa: S101
+        function = definition.function
+        args = (run.context,) if definition.signature.wants_context else ()
+        if definition.signature.is_async:
+            return await function(*args, **run.arguments)
+        copied = contextvars.copy_context()
+        work = functools.partial(copied.run, function, *args, **run.arguments)
+        return await self._user_loop.run_in_executor(self._threads, work)
+
+    def _interrupt(self, runs: Sequence[Run], ending: Ending) -> None:
+        for run in runs:
+            if run not in self._running or run.ending is not None:
+                continue
+            run.ending = ending
+            if run.context is not None:
+                run.context.ask_to_end()
+            definition = run.definition
+            if definition is not None and definition.signature.is_async and run.task is not None:
+                run.task.cancel()
+
+    def _arm(self, deadline: float) -> None:
+        """One timer for all runs: it stands at the earliest deadline."""
+        if self._sweep is not None:
+            if self._sweep.when() <= deadline:
+                return
+            self._sweep.cancel()
+        self._sweep = self._user_loop.call_at(deadline, self._sweep_deadlines)
+
+    def _sweep_deadlines(self) -> None:
+        self._sweep = None
+        now = self._user_loop.time()
+        live = [run for run in self._running if run.deadline is not None and run.ending is None]
+        self._interrupt([run for run in live if run.deadline <= now], Ending.TIMEOUT)  # type: ignore[operator]
+        later = [run.deadline for run in live if run.deadline is not None and run.deadline > now]
+        if later:
+            self._arm(min(later))
+
+    def _flush(self) -> None:
+        done, self._done = self._done, []
+        self._engine_loop.call_soon_threadsafe(self._on_done, done)
+
+
+def _interrupted(run: Run, error: BaseException | None) -> Outcome:
+    """Return what a run that was made to end comes to; it may have failed by itself just before."""
+    match run.ending:
+        case Ending.TIMEOUT:
+            timeout = run.definition.timeout if run.definition is not None else None
+            return Failed(error=JobTimeoutError(timeout or timedelta(0)))
+        case Ending.CANCELLED:
+            return Cancelled()
+        case Ending.SHUTDOWN | Ending.LOST:
+            return Interrupted()
+        case None:  # the handler raised CancelledError itself
+            return Failed(error=error or asyncio.CancelledError())

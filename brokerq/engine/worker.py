@@ -1,0 +1,323 @@
+"""The worker: receive, claim, run, decide, record, settle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+from brokerq.engine.heartbeat import Heartbeat
+from brokerq.engine.hooks import HookRunner, conclusion_events
+from brokerq.engine.idleness import Until, inspectable, nothing_left
+from brokerq.engine.intake import Intake
+from brokerq.engine.lanes import LaneReader
+from brokerq.engine.recorder import Conclusion, Recorder, Recording
+from brokerq.engine.run import Ending, Run
+from brokerq.engine.runner import Runner
+from brokerq.engine.shares import Shares, lane_weights
+from brokerq.engine.slots import Slots
+from brokerq.engine.upkeep import Upkeep
+from brokerq.hooks import Event
+from brokerq.runtime import Runtime
+
+logger = logging.getLogger("brokerq.worker")
+
+IDLE_CHECK = 0.05
+GIVE_WAY = timedelta(seconds=5)
+FLUSH = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What one worker does.
+
+    Attributes:
+        queues: Names and weights; the weight is a queue's share when all have work.
+        grace: How long running jobs may go on once it stops.
+        strict: Empty the queues in order instead.
+        until: When to stop by itself.
+        max_jobs: Stop after so many jobs were begun.
+        max_runtime: Stop after so long.
+    """
+
+    queues: Sequence[tuple[str, int]]
+    concurrency: int
+    grace: timedelta
+    strict: bool = False
+    until: Until = Until.STOPPED
+    max_jobs: int | None = None
+    max_runtime: timedelta | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a worker did.
+
+    Attributes:
+        outcomes: How many runs were recorded, by the state they came to.
+        lost: Runs whose lease was lost before they could be recorded.
+        abandoned: Jobs left running, to be taken over when their leases end.
+    """
+
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
+    lost: int = 0
+    abandoned: int = 0
+
+    def add(self, conclusion: Conclusion) -> None:
+        """Count a run that was recorded, or lost."""
+        if conclusion.state is None:
+            self.lost += 1
+        else:
+            name = conclusion.state.value
+            self.outcomes[name] = self.outcomes.get(name, 0) + 1
+
+
+class Worker:
+    """One worker; everything but `request_stop` happens on the engine's loop."""
+
+    def __init__(
+        self, runtime: Runtime, options: WorkerOptions, *, user_loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._runtime = runtime
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._report = Report()
+        self._running: dict[str, Run] = {}
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._at_rest = asyncio.Event()
+        queues = runtime.registry.queues
+        chosen = [(queues[name].spec, weight) for name, weight in options.queues]
+        weights = lane_weights(chosen)
+        lease = min(spec.lease for spec, _ in chosen)
+        self._hooks = HookRunner(runtime.registry.hooks, user_loop)
+        self._runner = Runner(
+            user_loop=user_loop,
+            engine_loop=self._loop,
+            threads=options.concurrency,
+            middleware=runtime.registry.middleware,
+            max_result=runtime.limits.max_result,
+            on_done=self._done,
+        )
+        self._recorder = Recorder(
+            self._recording(lease),
+            others_run=lambda: self._slots.active > 0,
+            forget=self._forget,
+            concluded=self._concluded,
+            again=lambda source, delivery: self._slots.put_back(source, delivery),
+        )
+        intake = Intake(
+            runtime.registry,
+            runtime.store,
+            clock=runtime.clock,
+            owner=runtime.owner,
+            lease=lease,
+            unknown_wait=runtime.limits.unknown_wait,
+            new_id=runtime.new_id,
+            running=self._running,
+        )
+        self._slots = Slots(
+            intake,
+            Shares(weights, strict=options.strict),
+            concurrency=options.concurrency,
+            lease=lease,
+            max_jobs=options.max_jobs,
+            running=self._running,
+            start=self._start,
+            ended=self._recorder.add,
+            exhausted=self._stop.set,
+        )
+        self._readers = [
+            LaneReader(
+                runtime.broker,
+                lane,
+                prefetch=self._slots.prefetch,
+                room=self._slots.room,
+                on_delivery=self._slots.wake,
+                random=runtime.random,
+            )
+            for lane in weights
+        ]
+        self._slots.readers = self._readers
+        self._heartbeat = Heartbeat(
+            self._readers,
+            runtime.store,
+            owner=runtime.owner,
+            lease=lease,
+            renewals=runtime.limits.renewals,
+            running=self._running,
+            end=self._runner.end,
+            random=runtime.random,
+        )
+
+    def _recording(self, lease: timedelta) -> Recording:
+        runtime = self._runtime
+        return Recording(
+            store=runtime.store,
+            lease=lease,
+            clock=runtime.clock,
+            random=runtime.random,
+            owner=runtime.owner,
+            host=runtime.host,
+            app_version=runtime.app_version,
+            keep_result=runtime.limits.keep_result,
+            window=runtime.limits.window,
+        )
+
+    def request_stop(self) -> None:
+        """Ask the worker to stop; the second time running jobs get no more grace.
+
+        May be called from any thread and from a signal handler.
+        """
+        self._loop.call_soon_threadsafe(self._on_stop)
+
+    def _on_stop(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def main(self) -> Report:
+        """Work until stopped; returns when everything is recorded, settled and given back."""
+        tasks = await self._start_tasks()
+        self._fire_worker("worker_start")
+        try:
+            await self._until_stopped(tasks)
+        finally:
+            await self._shut_down(tasks)
+        return self._report
+
+    async def _start_tasks(self) -> list[asyncio.Task[None]]:
+        loops = [self._heartbeat.beat_for_ever(), self._slots.fill(), self._watch()]
+        store = self._runtime.store
+        if store is not None:
+            upkeep = Upkeep(
+                self._runtime.broker,
+                store,
+                retention=self._runtime.limits.retention,
+                random=self._runtime.random,
+                on_pauses=self._slots.pause,
+            )
+            await self._slots.pause(await store.paused())
+            loops += [upkeep.obey_pauses(), upkeep.sweep()]
+        for reader in self._readers:
+            if reader.lane.queue not in self._slots.paused:
+                reader.start()
+        return [self._recorder.start(), *map(asyncio.create_task, loops)]
+
+    async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        stop = asyncio.create_task(self._stop.wait())
+        limit = self._options.max_runtime
+        done, _ = await asyncio.wait(
+            [stop, *tasks],
+            timeout=None if limit is None else limit.total_seconds(),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        stop.cancel()
+        for task in done - {stop}:
+            task.result()  # none of these ends by itself but by a bug, which is raised here
+
+    async def _watch(self) -> None:
+        """Look whether the worker may stop by itself, and whether its readers live."""
+        until = self._options.until
+        if until is not Until.STOPPED:
+            inspectable(self._runtime.broker)
+        while True:
+            for reader in self._readers:
+                if reader.failed is not None:
+                    raise reader.failed
+            await asyncio.sleep(IDLE_CHECK)
+            if until is not Until.STOPPED and self._slots.idle and await self._may_stop(until):
+                self._stop.set()
+
+    async def _may_stop(self, until: Until) -> bool:
+        queues = [name for name, _ in self._options.queues if name not in self._slots.paused]
+        if not await nothing_left(self._runtime.broker, queues, until):
+            return False
+        # A message may be on its way here, neither ready nor in the buffer: look again with the
+        # readers stopped, which gives back whatever was on its way.
+        for reader in self._readers:
+            await reader.drain()
+        if self._slots.idle and await nothing_left(self._runtime.broker, queues, until):
+            return True
+        for reader in self._readers:
+            if reader.lane.queue not in self._slots.paused:
+                reader.start()
+        return False
+
+    def _start(self, runs: Sequence[Run]) -> None:
+        if self._hooks.wants("started"):
+            self._hooks.fire([(self._started(run), ()) for run in runs])
+        self._runner.start(runs)
+
+    def _started(self, run: Run) -> Event:
+        return Event(
+            name="started",
+            at=self._runtime.clock.now(),
+            worker=self._runtime.owner,
+            job_id=run.head.id,
+            job=run.head.job,
+            queue=run.delivery.lane.queue,
+            attempt=run.claimed.attempts,
+        )
+
+    def _done(self, runs: list[Run]) -> None:
+        self._recorder.add(runs)
+        self._slots.leave(len(runs))
+
+    def _forget(self, run: Run) -> None:
+        if self._running.get(run.head.id) is run:
+            del self._running[run.head.id]
+
+    def _concluded(self, conclusions: Sequence[Conclusion]) -> None:
+        owner, now = self._runtime.owner, self._runtime.clock.now()
+        for conclusion in conclusions:
+            self._report.add(conclusion)
+            self._hooks.fire(
+                conclusion_events(conclusion, wants=self._hooks.wants, worker=owner, at=now)
+            )
+        if not self._running:
+            self._at_rest.set()
+        self._slots.wake()
+
+    def _fire_worker(self, name: Literal["worker_start", "worker_stop"]) -> None:
+        if self._hooks.wants(name):
+            event = Event(name=name, at=self._runtime.clock.now(), worker=self._runtime.owner)
+            self._hooks.fire([(event, ())])
+
+    async def _shut_down(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        await self._slots.close()
+        await asyncio.gather(*(reader.drain() for reader in self._readers))
+        await self._wait_for_rest(self._options.grace, unless=self._hurry)
+        self._runner.end(list(self._running.values()), Ending.SHUTDOWN)
+        await self._wait_for_rest(GIVE_WAY)
+        still_running = [run for run in self._running.values() if run.outcome is None]
+        self._report.abandoned = len(still_running)
+        if len(still_running) < len(self._running):
+            await self._wait_for_rest(FLUSH)
+        await self._recorder.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await asyncio.gather(*(reader.close() for reader in self._readers))
+        self._runner.close()
+        self._fire_worker("worker_stop")
+        await self._hooks.finish(within=GIVE_WAY.total_seconds())
+
+    async def _wait_for_rest(
+        self, limit: timedelta, *, unless: asyncio.Event | None = None
+    ) -> None:
+        """Wait until nothing runs, at most `limit`, or until `unless` happens."""
+        if not self._running:
+            return
+        self._at_rest.clear()
+        waits = [asyncio.create_task(self._at_rest.wait())]
+        if unless is not None:
+            waits.append(asyncio.create_task(unless.wait()))
+        await asyncio.wait(
+            waits, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in waits:
+            task.cancel()

@@ -1,0 +1,148 @@
+"""What a publish sends: from arguments and options to messages. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from brokerq.broker import Capabilities, Lane, Ordering, Outgoing, QueueSpec
+from brokerq.duration import ZERO
+from brokerq.errors import BodyTooLargeError, CapabilityError
+from brokerq.message import Message
+from brokerq.options import PublishOptions
+from brokerq.registry import Queue, Registry
+from brokerq.store import NewJob
+from brokerq.wire import Head, write_headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One job that a program wants published.
+
+    Attributes:
+        body: The arguments, encoded.
+        key: Idempotency key; None: the job id stands for it.
+        fingerprint: Digest of the payload; only with a key.
+    """
+
+    job: str
+    queue: str
+    body: bytes
+    options: PublishOptions
+    priority: str | None = None
+    key: str | None = None
+    fingerprint: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """A job that is ready to be sent: what is recorded of it, and what travels."""
+
+    new: NewJob
+    outgoing: Outgoing
+
+
+def prepare(
+    request: Request,
+    registry: Registry,
+    capabilities: Capabilities,
+    *,
+    job_id: str,
+    now: datetime,
+) -> Parcel:
+    """Return what is to be sent.
+
+    Raises `UnknownQueueError`, `CapabilityError` or `BodyTooLargeError`: nothing is weakened.
+    """
+    options = request.options
+    name = options.queue or request.queue
+    priority = options.priority or request.priority
+    if request.job not in registry.jobs and name not in registry.queues:
+        # Published by name where the code is not at hand: the broker knows its queues.
+        queue = Queue(spec=QueueSpec(name=name, levels=(priority or "normal",)))
+    else:
+        queue = registry.queue(name)
+    level = registry.level(queue, priority)
+    not_before = options.not_before(now)
+    head = Head(
+        id=job_id,
+        job=request.job,
+        first_at=now if not_before is None else not_before,
+        key=request.key,
+        fingerprint=request.fingerprint,
+        not_before=not_before,
+        expires_at=options.expires_at(now),
+        priority=options.priority,
+        order=options.order,
+        tenant=options.tenant,
+        correlation=options.correlation,
+        cause=options.cause,
+        max_attempts=options.max_attempts,
+        tags=tuple(dict.fromkeys((*request.tags, *options.tags))),
+        user=options.headers,
+    )
+    _check_order(head, ordered=queue.spec.ordered, queue=queue.spec.name, can=capabilities)
+    parcel = _pack(head, request.body, Lane(queue=queue.spec.name, level=level), now)
+    _check_size(parcel.new.message, capabilities.max_body, request.job)
+    return parcel
+
+
+def relabel(parcel: Parcel, job_id: str, *, now: datetime) -> Parcel:
+    """Return the same job under another id."""
+    head = replace(parcel.new.head, id=job_id)
+    return _pack(head, parcel.new.message.body, parcel.outgoing.lane, now)
+
+
+def _pack(head: Head, body: bytes, lane: Lane, now: datetime) -> Parcel:
+    message = Message(headers=write_headers(head), body=body)
+    delay = ZERO if head.not_before is None else max(ZERO, head.not_before - now)
+    return Parcel(
+        new=NewJob(head=head, message=message, queue=lane.queue, level=lane.level),
+        outgoing=Outgoing(
+            lane=lane,
+            message=message,
+            id=head.id,
+            delay=delay,
+            order=head.order,
+            tenant=head.tenant,
+        ),
+    )
+
+
+def _check_order(head: Head, *, ordered: bool, queue: str, can: Capabilities) -> None:
+    if head.order is None:
+        return
+    if not ordered:
+        raise CapabilityError(
+            f"queue {queue!r} is not ordered: declare it with bq.queue({queue!r}, ordered=True), "
+            "or publish without order="
+        )
+    if can.ordering is Ordering.NONE:
+        raise CapabilityError("this broker keeps no order: publish without order=")
+    if head.not_before is not None and not can.delayed_ordering:
+        raise CapabilityError("this broker cannot delay a job that has an ordering key")
+
+
+def _check_size(message: Message, limit: int | None, job: str) -> None:
+    if limit is None:
+        return
+    size = message_size(message)
+    if size > limit:
+        raise BodyTooLargeError(
+            f"the message for {job!r} has {size} bytes, this broker takes {limit}: "
+            "pass a reference to the data instead"
+        )
+
+
+def message_size(message: Message) -> int:
+    """Return the bytes that headers and body have together."""
+    return len(message.body) + sum(
+        len(name.encode()) + len(text.encode()) for name, text in message.headers.items()
+    )
+
+
+def positions(batch: Sequence[int], within: Sequence[int]) -> tuple[int, ...]:
+    """Map positions within a part of a batch to positions in the whole."""
+    return tuple(batch[position] for position in within)

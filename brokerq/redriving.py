@@ -1,0 +1,59 @@
+"""Putting dead letters back on their queues: record, publish, confirm, remove."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import cast
+
+from brokerq.broker import Broker, DeadLetters, Lane, Outgoing
+from brokerq.catalogue import NotRedriven, Redrive
+from brokerq.dead_letter import redriven
+from brokerq.store import Catalogue
+
+LEASE = timedelta(seconds=30)
+BATCH = 100
+
+
+async def redrive(
+    broker: Broker, store: Catalogue, job_ids: Sequence[str], *, by: str, force: bool
+) -> Sequence[Redrive | NotRedriven]:
+    """Put the newest dead letter of each job back; return what came of each.
+
+    Killed in the middle, what was begun is finished by any worker, or by the next redrive, under
+    the same epoch.
+    """
+    answers = await store.begin_redrive(job_ids, by=by, force=force, lease=LEASE)
+    begun = [answer for answer in answers if isinstance(answer, Redrive)]
+    if begun:
+        await broker.publish([_outgoing(each) for each in begun])
+        await store.end_redrive(begun)
+        await _remove(broker, begun)
+    return answers
+
+
+async def resume_redrives(broker: Broker, store: Catalogue) -> int:
+    """Finish redrives that were begun and left; return how many."""
+    lapsed = await store.lapsed_redrives(limit=BATCH)
+    if not lapsed:
+        return 0
+    answers = await redrive(broker, store, lapsed, by="resumed", force=True)
+    return sum(isinstance(answer, Redrive) for answer in answers)
+
+
+def _outgoing(each: Redrive) -> Outgoing:
+    head, message = redriven(each)
+    lane = Lane(queue=each.letter.queue, level=each.letter.level)
+    return Outgoing(lane=lane, message=message, id=head.id, order=head.order, tenant=head.tenant)
+
+
+async def _remove(broker: Broker, begun: Sequence[Redrive]) -> None:
+    """Remove the physical letters; one left behind by a kill is known by its closed entry."""
+    by_queue: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for each in begun:
+        by_queue[each.letter.queue].append((each.letter.job_id, each.letter.epoch))
+    if isinstance(broker, DeadLetters):
+        letters = cast("DeadLetters", broker)
+        for queue, keys in by_queue.items():
+            await letters.discard(queue, keys)

@@ -1,0 +1,60 @@
+"""From calls and names to requests: arguments are checked and keys computed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from brokerq.definition import Definition
+from brokerq.errors import PayloadError, UnknownJobError
+from brokerq.options import PublishOptions
+from brokerq.payload import Payload, fingerprint, refuse_constants
+from brokerq.publishing import Request
+from brokerq.registry import Registry
+
+
+def request_for(definition: Definition, payload: Payload, options: PublishOptions) -> Request:
+    """Return the request for a job whose code is at hand."""
+    key = options.key if options.key is not None else definition.key(payload.values)
+    return Request(
+        job=definition.name,
+        queue=definition.queue,
+        body=payload.body,
+        options=options,
+        priority=definition.priority,
+        key=key,
+        fingerprint=None if key is None else fingerprint(payload.body),
+        tags=definition.tags,
+    )
+
+
+def request_by_name(
+    registry: Registry, job: str, arguments: Mapping[str, object], options: PublishOptions
+) -> Request:
+    """Return the request for a job by name.
+
+    Raises `PayloadError`, and `UnknownJobError` for a job that is not registered and whose queue is
+    not named.
+    """
+    definition = registry.jobs.get(job)
+    if definition is not None:
+        return request_for(definition, definition.signature.encode_mapping(arguments), options)
+    if options.queue is None:
+        try:
+            registry.job(job)
+        except UnknownJobError as exc:
+            raise UnknownJobError(f"{exc}; to publish it all the same, name its queue=") from None
+    try:
+        body = to_json(dict(arguments), inf_nan_mode="constants", bytes_mode="base64")
+    except (PydanticSerializationError, ValueError) as exc:
+        raise PayloadError(f"{job}: the arguments cannot be encoded as JSON: {exc}") from exc
+    refuse_constants(body, job)
+    return Request(
+        job=job,
+        queue=options.queue or "",
+        body=body,
+        options=options,
+        key=options.key,
+        fingerprint=None if options.key is None else fingerprint(body),
+    )

@@ -1,0 +1,200 @@
+"""An app's connections: opened by first use, on the engine's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import uuid_utils
+
+from brokerq.broker import Capabilities, Ordering
+from brokerq.client import Client
+from brokerq.clock import Clock
+from brokerq.connect import Backends, open_backends
+from brokerq.engine.loop import LoopThread
+from brokerq.errors import CapabilityError, ConfigurationError
+from brokerq.registry import Registry
+from brokerq.runtime import Limits, Runtime
+
+if TYPE_CHECKING:
+    from brokerq.settings import Settings
+
+logger = logging.getLogger("brokerq")
+
+T = TypeVar("T")
+Topology = Literal["declare", "verify", "assume"]
+
+
+class Session:
+    """Opens, once, and closes what an app runs on.
+
+    Every coroutine but `call` and `close` runs on the engine's loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        registry: Registry,
+        *,
+        url: str | None,
+        store_url: str | None,
+        prefix: str | None,
+        clock: Clock,
+        random: Random,
+        app_version: str | None,
+        limits: Limits,
+        settings: Callable[[], Settings],
+    ) -> None:
+        self._name = name
+        self._registry = registry
+        self._url = url
+        self._store_url = store_url
+        self._prefix = prefix
+        self.clock = clock
+        self._random = random
+        self._app_version = app_version
+        self.limits = limits
+        self._settings = settings
+        self._thread = LoopThread(f"brokerq-{name}")
+        self._opening: asyncio.Lock | None = None
+        self._stack = AsyncExitStack()
+        self._runtime: Runtime | None = None
+        self._client: Client | None = None
+        self._declared: set[str] = set()
+        self._pid = os.getpid()
+
+    @staticmethod
+    def new_id() -> str:
+        """Return a job id that nobody else has; later ones sort behind it."""
+        return str(uuid_utils.uuid7())
+
+    async def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the engine's loop, from any loop."""
+        self._check_process(coroutine)
+        return await self._thread.call(coroutine)
+
+    def call_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the engine's loop and block this thread until it is done."""
+        self._check_process(coroutine)
+        return self._thread.call_sync(coroutine)
+
+    def _check_process(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        if os.getpid() == self._pid:
+            return
+        if self._runtime is not None:
+            coroutine.close()
+            raise ConfigurationError(
+                "the app was opened before this process was forked: its connections belong to the "
+                "parent. Open it after the fork, or start processes with spawn"
+            )
+        self._pid = os.getpid()
+        self._thread = LoopThread(f"brokerq-{self._name}")
+
+    def backends(self) -> Backends:
+        """Return what the URLs stand for, without connecting."""
+        settings = self._settings()
+        return open_backends(
+            self._url or settings.url,
+            self._store_url or settings.store_url,
+            app=self._name,
+            clock=self.clock,
+            cwd=Path.cwd(),
+            prefix=self._prefix,
+        )
+
+    async def runtime(self) -> Runtime:
+        """Return the open app, opening it if need be.
+
+        Raises `ConfigurationError` and its kin, `ConnectionLostError` or `StorageError`; then it
+        is not open, and the next use tries again.
+        """
+        if self._opening is None:
+            self._opening = asyncio.Lock()
+        async with self._opening:
+            if self._runtime is None:
+                self._runtime = await self._open()
+                self._client = Client(self._runtime)
+            await self._declare(self._runtime)
+            return self._runtime
+
+    async def client(self) -> Client:
+        """Return what publishes through the open app."""
+        await self.runtime()
+        assert self._client is not None  # noqa: S101 - set with the runtime
+        return self._client
+
+    async def _open(self) -> Runtime:
+        backends = self.backends()
+        await asyncio.to_thread(backends.make_folder)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(backends.broker.close)
+            await backends.broker.open()
+            if backends.store is not None:
+                stack.push_async_callback(backends.store.close)
+                await backends.store.open()
+            self._stack = stack.pop_all()
+        logger.info("app %s opened: %s", self._name, backends.description)
+        host = socket.gethostname()
+        return Runtime(
+            registry=self._registry,
+            broker=backends.broker,
+            store=backends.store,
+            clock=self.clock,
+            random=self._random,
+            owner=f"{host}:{os.getpid()}:{secrets.token_hex(4)}",
+            host=host,
+            app_version=self._app_version,
+            new_id=self.new_id,
+            limits=self.limits,
+        )
+
+    async def _declare(self, runtime: Runtime) -> None:
+        """Bring about what the code has declared since the last time."""
+        new = [q.spec for name, q in self._registry.queues.items() if name not in self._declared]
+        if not new:
+            return
+        for spec in new:
+            _check(spec.name, runtime.broker.capabilities, ordered=spec.ordered, levels=spec.levels)
+        topology: Topology = self._settings().topology
+        if topology != "assume":
+            await runtime.broker.declare(new, create=topology == "declare")
+        self._declared.update(spec.name for spec in new)
+
+    async def close(self) -> None:
+        """Close everything; harmless when nothing is open. The next use opens anew."""
+        if os.getpid() != self._pid:
+            return
+        await self._thread.call(self._close())
+        thread, self._thread = self._thread, LoopThread(f"brokerq-{self._name}")
+        await asyncio.to_thread(thread.stop)
+
+    def close_sync(self) -> None:
+        """As `close`, for code that is not async."""
+        if os.getpid() != self._pid:
+            return
+        self._thread.call_sync(self._close())
+        thread, self._thread = self._thread, LoopThread(f"brokerq-{self._name}")
+        thread.stop()
+
+    async def _close(self) -> None:
+        stack, self._stack = self._stack, AsyncExitStack()
+        self._runtime = self._client = self._opening = None
+        self._declared.clear()
+        await stack.aclose()
+
+
+def _check(queue: str, can: Capabilities, *, ordered: bool, levels: tuple[str, ...]) -> None:
+    if ordered and can.ordering is Ordering.NONE:
+        raise CapabilityError(f"queue {queue!r} is to be ordered, and this broker keeps no order")
+    if can.max_levels is not None and len(levels) > can.max_levels:
+        raise CapabilityError(
+            f"queue {queue!r} has {len(levels)} priority levels, this broker takes {can.max_levels}"
+        )

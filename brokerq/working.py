@@ -1,0 +1,52 @@
+"""Runs a worker within a program: its engine on brokerq's loop, its handlers on this one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from brokerq.engine.idleness import Until
+from brokerq.engine.worker import Report, Worker, WorkerOptions
+from brokerq.session import Session
+
+
+async def work(
+    session: Session, options: WorkerOptions, *, until: Until, stop: asyncio.Event | None
+) -> Report:
+    """Run a worker until it is done; cancelling stops it, cancelling twice at once."""
+    user_loop = asyncio.get_running_loop()
+
+    async def build() -> Worker:
+        runtime = await session.runtime()
+        return Worker(runtime, replace(options, until=until), user_loop=user_loop)
+
+    worker = await session.call(build())
+    main = asyncio.create_task(session.call(worker.main()), name="brokerq worker")
+    watcher = None if stop is None else asyncio.create_task(_obey(stop, worker))
+    try:
+        return await _shielded(main, worker)
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+
+
+async def _obey(stop: asyncio.Event, worker: Worker) -> None:
+    await stop.wait()
+    worker.request_stop()
+
+
+async def _shielded(main: asyncio.Task[Report], worker: Worker) -> Report:
+    """Wait for the worker; a cancellation asks it to stop and is raised when it has."""
+    cancelled: asyncio.CancelledError | None = None
+    while not main.done():
+        try:
+            await asyncio.shield(main)
+        except asyncio.CancelledError as exc:
+            if main.done():
+                break
+            cancelled = exc
+            worker.request_stop()
+    if cancelled is not None:
+        main.exception()  # seen: the cancellation is what the caller hears of
+        raise cancelled
+    return main.result()

@@ -1,0 +1,43 @@
+"""The SQLite broker keeps the contract, in real time and with short leases."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from brokerq_sqlite.boot import boot_id
+from brokerq_sqlite.broker import SqliteBroker
+from brokerq_sqlite.database import Database
+from brokerq_sqlite.session import Options
+from tests.live.sqlite_foreign import publish_bare
+
+from brokerq.broker import Lane
+from brokerq.clock import SystemClock
+from brokerq.testing import BrokerContract, BrokerHarness
+
+
+class TestSqlite(BrokerContract):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> BrokerHarness:
+        clock = SystemClock()
+        options = Options(path=tmp_path / "jobs.db", lock_timeout=5.0, boot=boot_id)
+
+        def make(prefix: str) -> SqliteBroker:
+            return SqliteBroker(Database(options, prefix=prefix, clock=clock))
+
+        async def pass_time(duration: timedelta) -> None:
+            await asyncio.sleep(duration.total_seconds())
+
+        async def foreign(prefix: str, lane: Lane, body: bytes) -> None:
+            await asyncio.to_thread(publish_bare, options.path, prefix, lane, body)
+
+        return BrokerHarness(
+            make=make,
+            clock=clock,
+            pass_time=pass_time,
+            lease=timedelta(seconds=0.6),
+            tolerance=timedelta(seconds=0.15),
+            foreign=foreign,
+        )
