@@ -15,6 +15,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
+from brokerq import defaults
 from brokerq.duration import ZERO
 from brokerq.message import Message
 
@@ -88,7 +89,7 @@ class QueueSpec:
     name: str
     levels: tuple[str, ...] = ("normal",)
     ordered: bool = False
-    lease: timedelta = timedelta(seconds=30)
+    lease: timedelta = defaults.LEASE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from brokerq.catalogue import Letter, LetterState, Redrive
 from brokerq.message import Message
+from brokerq.outcome import text_of
 from brokerq.store import Failure, Transition
 from brokerq.wire import DEAD_PREFIX, Head, WireError, read_head, write_headers
 
@@ -59,7 +60,7 @@ def describe(error: BaseException) -> Failure:
     name = (
         cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     )
-    return Failure(type=name, message=cut(str(error), MESSAGE_LIMIT))
+    return Failure(type=name, message=cut(text_of(error), MESSAGE_LIMIT))
 
 
 def group_of(reason: str, job: str, error: BaseException | None) -> str:
@@ -197,7 +198,6 @@ def read_letter(message: Message, *, queue: str, level: str) -> Letter:
         head = read_head(strip(message))
     except WireError:
         head = None
-    at = dead.get("at") or (head.first_at.isoformat() if head else None)
     reason = dead.get("reason", "unroutable")
     job = head.job if head else message.headers.get("bq-job", "")
     return Letter(
@@ -211,7 +211,14 @@ def read_letter(message: Message, *, queue: str, level: str) -> Letter:
         error_type=dead.get("error-type"),
         error_message=dead.get("error-message"),
         group=dead.get("group") or group_of(reason, job, None),
-        at=datetime.fromisoformat(at) if at else NEVER,
+        at=_instant(dead.get("at")) or (head.first_at if head else NEVER),
         redrives=head.redrives if head else 0,
         message=message,
     )
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        return None

@@ -16,6 +16,7 @@ from brokerq.outcome import (
     Snooze,
     Succeeded,
     Unrunnable,
+    text_of,
 )
 from brokerq.records import Claimed, State
 from brokerq.retry import RetryPolicy, is_exhausted, meaning, next_delay
@@ -73,7 +74,11 @@ def decide(
         case Unrunnable():
             return _unrunnable(outcome)
         case Failed(error=error):
-            return _failed(error, claimed, policy, now=now, random=random)
+            try:
+                return _failed(error, claimed, policy, now=now, random=random)
+            except Exception as exc:  # noqa: BLE001 - a user's wait or stop object may raise
+                note = f"its retry policy failed: {exc!r}"
+                return Decision(state=State.DEAD, attempt=True, reason="exhausted", note=note)
 
 
 def _unrunnable(outcome: Unrunnable) -> Decision:
@@ -88,9 +93,9 @@ def _failed(  # noqa: PLR0911 - one return per rule
 ) -> Decision:
     verdict = meaning(policy, error)
     if verdict == "drop":
-        return Decision(state=State.SKIPPED, note=str(error))
+        return Decision(state=State.SKIPPED, note=text_of(error))
     if verdict == "reject":
-        return Decision(state=State.DEAD, attempt=True, reason="rejected", note=str(error))
+        return Decision(state=State.DEAD, attempt=True, reason="rejected", note=text_of(error))
     age = max(ZERO, now - claimed.first_at)
     too_old = age >= policy.age_limit or (
         claimed.expires_at is not None and claimed.expires_at <= now

@@ -5,18 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from brokerq.retry import Backoff, Jitter
-
 QUEUE: Final = "default"
 TIMEOUT: Final = timedelta(minutes=5)
 """For how long a handler may run; no limit has to be asked for with `timeout=None`."""
 
 MAX_ATTEMPTS: Final = 3
-BACKOFF: Final[Backoff] = "exponential"
+BACKOFF: Final = "exponential"
 FACTOR: Final = 2.0
 INITIAL_DELAY: Final = timedelta(seconds=1)
 MAX_DELAY: Final = timedelta(minutes=10)
-JITTER: Final[Jitter] = "full"
+JITTER: Final = "full"
 MAX_CRASHES: Final = 3
 MAX_AGE: Final = timedelta(days=4)
 WINDOW: Final = timedelta(days=5)

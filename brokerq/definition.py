@@ -32,7 +32,6 @@ class Definition:
         function: The handler itself.
         retry: Its budgets, delays and what errors mean.
         timeout: For how long one run may take; None: without limit.
-        lease: For how long a worker owns it unless renewed.
         idempotency_key: Names a parameter, or is called with the arguments by name; None: the job
             id stands for the key.
         priority: Level on its queue; None: the queue's default.
@@ -49,7 +48,6 @@ class Definition:
     signature: Signature
     retry: RetryPolicy
     timeout: timedelta | None = defaults.TIMEOUT
-    lease: timedelta = defaults.LEASE
     idempotency_key: Key | None = None
     priority: str | None = None
     tags: tuple[str, ...] = ()
@@ -75,7 +73,6 @@ def define(
     queue: str = defaults.QUEUE,
     retry: RetryPolicy | None = None,
     timeout: Duration | None = defaults.TIMEOUT,
-    lease: Duration = defaults.LEASE,
     idempotency_key: Key | None = None,
     priority: str | None = None,
     tags: Iterable[str] = (),
@@ -92,7 +89,6 @@ def define(
         queue: Where it is published.
         retry: None: a policy with every default.
         timeout: None: without limit.
-        lease: Longer than the longest time the worker may be unable to renew it.
         idempotency_key: A parameter's name, or a callable.
         priority: A level of the queue.
         tags: Words to search by.
@@ -114,7 +110,6 @@ def define(
         signature=signature,
         retry=RetryPolicy() if retry is None else retry,
         timeout=None if timeout is None else _positive(timeout, "timeout", job),
-        lease=_positive(lease, "lease", job),
         idempotency_key=idempotency_key,
         priority=priority,
         tags=tuple(tags),

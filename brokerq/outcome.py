@@ -54,6 +54,14 @@ class JobTimeoutError(Exception):
         self.timeout = timeout
 
 
+def text_of(error: BaseException) -> str:
+    """Return what the error says, even if it fails to say it."""
+    try:
+        return str(error)
+    except Exception as exc:  # noqa: BLE001 - a failure's own text may fail; its record must not
+        return f"(no text: its __str__ raised {type(exc).__name__})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
     """The handler returned."""

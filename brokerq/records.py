@@ -316,18 +316,22 @@ def reserve(
 ) -> tuple[ReserveAnswer, Record | None]:
     """Answer a publisher that wants the key in `head`; the record to be written, if any.
 
-    `held_by` is the record of the holder's job. A reservation whose lease lapsed is taken over
-    under its own id: its publisher may have died after the broker took the message.
+    `held_by` is the record of the holder's job, and without a holder the record that the head's own
+    id has already, if any. A reservation whose lease lapsed is taken over
+    under its own id: its publisher may have died after the broker took the message. Asking again
+    under the same id undoes nothing.
     """
     until = now.lease + lease.total_seconds()
-    if holder is None or held_by is None or key_is_free(holder, for_job=head.id, now=now):
+    own = held_by is not None and held_by.id == head.id
+    free = holder is None or key_is_free(holder, for_job=head.id, now=now)
+    if held_by is None or (free and not own):
         fresh = new_record(head, state=State.RESERVED, key=scoped_key(head))
         return Reserved(id=head.id), replace(fresh, owner=owner, lease_until=until)
-    if is_conflict(holder, head.fingerprint):
+    if holder is not None and is_conflict(holder, head.fingerprint):
         return Conflict(id=held_by.id), None
     if held_by.state != State.RESERVED:
         return Held(id=held_by.id), None
-    if held_by.lease_until > now.lease:
+    if held_by.lease_until > now.lease and not (own and held_by.owner == owner):
         wait = timedelta(seconds=held_by.lease_until - now.lease)
         return Pending(id=held_by.id, wait=wait), None
     return Reserved(id=held_by.id), replace(held_by, owner=owner, lease_until=until)

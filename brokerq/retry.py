@@ -8,6 +8,7 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
+from brokerq import defaults
 from brokerq.duration import ZERO, Duration, to_timedelta
 from brokerq.errors import ConfigurationError
 from brokerq.outcome import Drop, Reject, RetryAfter, Snooze
@@ -43,15 +44,15 @@ class RetryPolicy:
         stop: A tenacity stop object: replaces `max_attempts`.
     """
 
-    max_attempts: int = 3
-    backoff: Backoff = "exponential"
-    initial: Duration = timedelta(seconds=1)
-    max_delay: Duration = timedelta(minutes=10)
-    factor: float = 2.0
-    jitter: Jitter = "full"
+    max_attempts: int = defaults.MAX_ATTEMPTS
+    backoff: Backoff = defaults.BACKOFF
+    initial: Duration = defaults.INITIAL_DELAY
+    max_delay: Duration = defaults.MAX_DELAY
+    factor: float = defaults.FACTOR
+    jitter: Jitter = defaults.JITTER
     delays: Sequence[Duration] = ()
-    max_crashes: int = 3
-    max_age: Duration = timedelta(days=4)
+    max_crashes: int = defaults.MAX_CRASHES
+    max_age: Duration = defaults.MAX_AGE
     on: ErrorMap = field(default_factory=dict[type[BaseException], ErrorVerdict])
     wait: WaitBaseT | None = None
     stop: StopBaseT | None = None
@@ -97,18 +98,18 @@ def delay_before(policy: RetryPolicy, *, attempts: int, random: Random) -> timed
 
 def _nominal(policy: RetryPolicy, attempts: int, limit: timedelta) -> timedelta:
     initial = to_timedelta(policy.initial)
-    match policy.backoff:
-        case "fixed":
-            return initial
-        case "linear":
-            return initial * attempts
-        case "list":
-            return to_timedelta(policy.delays[min(attempts, len(policy.delays)) - 1])
-        case "exponential":
-            try:
+    try:
+        match policy.backoff:
+            case "fixed":
+                return initial
+            case "linear":
+                return initial * attempts
+            case "list":
+                return to_timedelta(policy.delays[min(attempts, len(policy.delays)) - 1])
+            case "exponential":
                 return initial * policy.factor ** (attempts - 1)
-            except OverflowError:
-                return limit if initial else ZERO
+    except OverflowError:
+        return limit if initial else ZERO
 
 
 def is_exhausted(
@@ -126,8 +127,9 @@ def next_delay(
     """Return the delay before the next attempt, by tenacity's wait object if there is one."""
     if policy.wait is None:
         return delay_before(policy, attempts=attempts, random=random)
+    limit = to_timedelta(policy.max_delay)
     seconds = policy.wait(_tenacity_state(attempts, age, error))
-    return min(to_timedelta(policy.max_delay), timedelta(seconds=max(0.0, seconds)))
+    return timedelta(seconds=min(max(0.0, seconds), limit.total_seconds()))
 
 
 def _tenacity_state(attempts: int, age: timedelta, error: BaseException) -> RetryCallState:
@@ -156,8 +158,16 @@ def meaning(policy: RetryPolicy, error: BaseException) -> ErrorVerdict:
     for cls in type(error).__mro__:
         verdict = policy.on.get(cls)
         if verdict is not None:
-            return verdict(error) if callable(verdict) else verdict
+            return _ask(verdict, error) if callable(verdict) else verdict
     return "retry"
+
+
+def _ask(verdict: Callable[[BaseException], ErrorVerdict], error: BaseException) -> ErrorVerdict:
+    try:
+        return verdict(error)
+    except Exception as exc:  # noqa: BLE001 - noted with the error it was asked about
+        error.add_note(f"and the function in RetryPolicy.on failed: {exc!r}")
+        return "retry"
 
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,7 +21,7 @@ from brokerq.client import Client
 from brokerq.clock import Clock
 from brokerq.connect import Backends, open_backends
 from brokerq.engine.loop import LoopThread
-from brokerq.errors import CapabilityError, ConfigurationError
+from brokerq.errors import CapabilityError, ConfigurationError, ConnectionLostError
 from brokerq.registry import Registry
 from brokerq.runtime import Limits, Runtime
 
@@ -65,6 +66,8 @@ class Session:
         self._settings = settings
         self._thread = LoopThread(f"brokerq-{name}")
         self._opening: asyncio.Lock | None = None
+        self._closing = False
+        self._end = threading.Lock()
         self._stack = AsyncExitStack()
         self._runtime: Runtime | None = None
         self._client: Client | None = None
@@ -119,6 +122,8 @@ class Session:
         if self._opening is None:
             self._opening = asyncio.Lock()
         async with self._opening:
+            if self._closing:
+                raise ConnectionLostError("the app is being closed: use it before or afterwards")
             if self._runtime is None:
                 self._runtime = await self._open()
                 self._client = Client(self._runtime)
@@ -169,26 +174,38 @@ class Session:
         self._declared.update(spec.name for spec in new)
 
     async def close(self) -> None:
-        """Close everything; harmless when nothing is open. The next use opens anew."""
-        if os.getpid() != self._pid:
-            return
-        await self._thread.call(self._close())
-        thread, self._thread = self._thread, LoopThread(f"brokerq-{self._name}")
-        await asyncio.to_thread(thread.stop)
+        """Close everything; harmless when nothing is open. The next use opens anew.
+
+        What is under way in another task or thread fails with `ConnectionLostError`.
+        """
+        if os.getpid() == self._pid:
+            await asyncio.to_thread(self.close_sync)
 
     def close_sync(self) -> None:
         """As `close`, for code that is not async."""
         if os.getpid() != self._pid:
             return
-        self._thread.call_sync(self._close())
-        thread, self._thread = self._thread, LoopThread(f"brokerq-{self._name}")
-        thread.stop()
+        with self._end:  # at the same time: the second waits, then there is nothing left to close
+            thread = self._thread
+            if not thread.started:
+                return
+            try:
+                thread.call_sync(self._close())
+            finally:
+                thread.stop()
+                self._thread = LoopThread(f"brokerq-{self._name}")
+                self._opening = None
+                self._closing = False
 
     async def _close(self) -> None:
-        stack, self._stack = self._stack, AsyncExitStack()
-        self._runtime = self._client = self._opening = None
-        self._declared.clear()
-        await stack.aclose()
+        self._closing = True
+        if self._opening is None:
+            self._opening = asyncio.Lock()
+        async with self._opening:
+            stack, self._stack = self._stack, AsyncExitStack()
+            self._runtime = self._client = None
+            self._declared.clear()
+            await stack.aclose()
 
 
 def _check(queue: str, can: Capabilities, *, ordered: bool, levels: tuple[str, ...]) -> None:

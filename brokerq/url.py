@@ -8,11 +8,11 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from brokerq.errors import ConfigurationError
 
-_SECRETS = frozenset({"password", "passwd", "token", "secret", "access_key", "secret_key", "key"})
+_SECRETS = ("password", "passwd", "token", "secret", "key")
 _MASK = "***"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Url:
     """A URL in its parts; as text, user name and secrets are masked.
 
@@ -27,7 +27,7 @@ class Url:
     host: str = ""
     path: str = ""
     query: Mapping[str, str] = field(default_factory=dict[str, str])
-    raw: str = field(repr=False, default="")
+    raw: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Url:
@@ -41,8 +41,10 @@ class Url:
         try:
             parts = urlsplit(text)
             pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-        except ValueError as exc:
-            raise ConfigurationError(f"the {scheme}:// URL cannot be read: {exc}") from None
+        except ValueError:  # its text may hold the password
+            raise _unreadable(scheme) from None
+        if parts.fragment or _splits_a_password(parts.netloc, parts.path):
+            raise _unreadable(scheme)
         query = dict(pairs)
         if len(query) < len(pairs):
             raise ConfigurationError(f"the {scheme}:// URL gives a parameter twice")
@@ -62,6 +64,25 @@ class Url:
 
     def __str__(self) -> str:
         user = f"{_MASK}@" if "@" in urlsplit(self.raw).netloc else ""
-        shown = {k: _MASK if k.lower() in _SECRETS else v for k, v in self.query.items()}
+        shown = {k: _MASK if _is_secret(k) else v for k, v in self.query.items()}
         query = f"?{urlencode(shown, safe='*/:')}" if shown else ""
         return f"{self.scheme}://{user}{self.host}{self.path}{query}"
+
+    def __repr__(self) -> str:
+        return f"Url({str(self)!r})"
+
+
+def _unreadable(scheme: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the {scheme}:// URL cannot be read: write / ? # @ [ ] in a user name or password as "
+        "%2F %3F %23 %40 %5B %5D, and parameters as name=value"
+    )
+
+
+def _splits_a_password(netloc: str, path: str) -> bool:
+    """Tell whether what looks like host:port/path may be user:password@host."""
+    return "@" in path and ":" in netloc and "@" not in netloc
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in _SECRETS)

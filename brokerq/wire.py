@@ -16,6 +16,7 @@ from brokerq.message import Message
 VERSION = "1"
 PREFIX = "bq-"
 DEAD_PREFIX = "bq-dead-"
+MAX_DIGITS = 9
 
 
 class WireError(ValueError):
@@ -162,7 +163,7 @@ def read_head(message: Message) -> Head:
 
 
 def _read_count(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS:
         raise WireError(f"header {name} is not a count: {text!r}")
     return int(text)
 
@@ -170,9 +171,9 @@ def _read_count(name: str, text: str) -> int:
 def _read_instant(name: str, text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise WireError(f"header {name} is not an instant: {text!r}") from None
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _read_tags(name: str, text: str) -> tuple[str, ...]:

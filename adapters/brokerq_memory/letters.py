@@ -23,8 +23,8 @@ _FREE_REDRIVES = 2
 def file_letter(ledger: Ledger, entry: Entry, message: Message, now: Now) -> None:
     """Enter the dead letter of a job that has just been buried; once per epoch."""
     record, job = entry.record, entry.job
-    if job is None:
-        return
+    if job is None:  # only jobs that ended long ago are without; this one has just ended
+        raise AssertionError(record.id)
     filed = ledger.letters.setdefault(record.id, {})
     if record.epoch in filed:
         return

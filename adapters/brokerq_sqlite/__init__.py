@@ -13,6 +13,7 @@ from brokerq_sqlite.boot import boot_id
 from brokerq_sqlite.broker import SqliteBroker
 from brokerq_sqlite.database import Database
 from brokerq_sqlite.session import Options
+from brokerq_sqlite.store import SqliteStore
 
 __all__ = ["SqliteBroker", "adapter", "connect"]
 
@@ -27,7 +28,7 @@ def adapter(url: Url, *, prefix: str, clock: Clock) -> Backend:
 def connect(options: Options, *, prefix: str, clock: Clock) -> Backend:
     """Make broker and store on the file that the options name."""
     database = Database(options, prefix=prefix, clock=clock)
-    return Backend(broker=SqliteBroker(database), store=None)
+    return Backend(broker=SqliteBroker(database), store=SqliteStore(database))
 
 
 def read_options(url: Url) -> Options:
@@ -40,6 +41,4 @@ def read_options(url: Url) -> Options:
     if not name or name.endswith("/"):
         raise ConfigurationError(f"{url} names no file: {hint}")
     timeout = to_timedelta(url.query.get("lock_timeout", _LOCK_TIMEOUT), what="lock_timeout")
-    return Options(
-        path=Path(name).absolute(), lock_timeout=timeout.total_seconds(), boot=boot_id
-    )
+    return Options(path=Path(name).absolute(), lock_timeout=timeout.total_seconds(), boot=boot_id)

@@ -177,9 +177,7 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
             "limit": _PAGE,
         }
         while True:
-            page = await self.database.read(
-                lambda db: db.execute(_READ_DEAD, values).fetchall()
-            )
+            page = await self.database.read(lambda db: db.execute(_READ_DEAD, values).fetchall())
             for due, id_, headers, body in page:
                 values["after_due"], values["after_id"] = due, id_
                 yield read_message(headers, body)
@@ -193,9 +191,7 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
         return await self.database.write(lambda t: t.db.execute(_DISCARD, values).rowcount)
 
 
-def _count(
-    db: sqlite3.Connection, queue: str, *, app: int, now: int, mono: float
-) -> QueueStats:
+def _count(db: sqlite3.Connection, queue: str, *, app: int, now: int, mono: float) -> QueueStats:
     values = {"app": app, "queue": queue, "now": now, "mono": mono}
     ready, in_flight, delayed, dead, oldest = db.execute(_COUNT, values).fetchone()
     return QueueStats(

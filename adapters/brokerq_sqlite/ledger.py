@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from brokerq.duration import ZERO
 from brokerq.message import Message
 from brokerq.records import ENDED, KeyRecord, Now, Record, State, key_after, key_is_free
 from brokerq.store import Finish, NewJob
 from brokerq_sqlite.history import step, step_note, trim
 from brokerq_sqlite.queries import load
-from brokerq_sqlite.wire import from_micros, headers_text, span, texts, to_micros
+from brokerq_sqlite.wire import (
+    from_micros,
+    headers_text,
+    read_instant,
+    span,
+    texts,
+    to_micros,
+    write_instant,
+)
 from brokerq_sqlite.writer import Transaction
 
 _FIND_RECORDS = load("find_records")
@@ -22,6 +30,7 @@ _ADD_PAYLOAD = load("add_payload")
 _WRITE_RECORD = load("write_record")
 _TAKE_JOB = load("take_job")
 _MOVE_JOB = load("move_job")
+_SUCCEED_JOB = load("succeed_job")
 _REDRIVE_JOB = load("redrive_job")
 _RENEW_LEASE = load("renew_lease")
 _PUT_KEY = load("put_key")
@@ -46,15 +55,21 @@ class Ledger:
         self.records: dict[str, Record] = {}
         self.keys: dict[str, KeyRecord] = {}
         self.app = app
+        self.transaction = transaction
         self.db = transaction.db
         self.micros = to_micros(now.wall)
+        self._loaded: set[str] = set()
         self._long: dict[str, str] = {}
         self._rows: dict[str, list[Row]] = {}
         self._changed_keys: set[str] = set()
 
     def load(self, ids: Collection[str]) -> None:
-        """Read the records of these jobs."""
-        for row in self.db.execute(_FIND_RECORDS, (self.app, texts(list(ids)))).fetchall():
+        """Read the records of these jobs, once."""
+        wanted = [job_id for job_id in ids if job_id not in self._loaded]
+        if not wanted:
+            return
+        self._loaded.update(wanted)
+        for row in self.db.execute(_FIND_RECORDS, (self.app, texts(wanted))).fetchall():
             self.records[row[0]] = _read_record(row)
             if row[15] is not None:
                 self._long[row[0]] = trim(row[15])
@@ -68,7 +83,7 @@ class Ledger:
             _FIND_KEYS, (self.app, texts(wanted))
         ).fetchall():
             self.keys[key] = KeyRecord(
-                key=key, job_id=job_id, fingerprint=fingerprint, expires_at=_instant(expires_at)
+                key=key, job_id=job_id, fingerprint=fingerprint, expires_at=read_instant(expires_at)
             )
 
     def take_fences(self, number: int) -> int:
@@ -96,8 +111,8 @@ class Ledger:
                 record.fence,
                 record.owner,
                 record.lease_until,
-                _micros(record.due_at),
-                _micros(record.expires_at),
+                write_instant(record.due_at),
+                write_instant(record.expires_at),
                 record.key,
                 record.redrives,
                 record.cancelling,
@@ -151,8 +166,8 @@ class Ledger:
                 record.fence,
                 record.owner,
                 record.lease_until,
-                _micros(record.due_at),
-                _micros(record.expires_at),
+                write_instant(record.due_at),
+                write_instant(record.expires_at),
                 record.key,
                 record.redrives,
                 record.cancelling,
@@ -192,41 +207,58 @@ class Ledger:
         """Write a step in the job's life, an end of it too; `before` is what it was."""
         self.records[record.id] = record
         ended = record.state in ENDED
-        note = failure = window = result = result_until = None
-        if verdict is not None:
-            note, window = verdict.note, verdict.window
-            if verdict.failure is not None:
-                failure = texts([verdict.failure.type, verdict.failure.message])
-            if verdict.result is not None and record.state == State.SUCCEEDED:
-                result = verdict.result
-                result_until = self.micros + span(verdict.result_ttl)
-        self._put(
-            _MOVE_JOB,
-            (
-                _TEXTS[record.state],
-                record.epoch,
-                record.claimed,
-                record.attempts,
-                record.crashes,
-                record.owner,
-                record.lease_until,
-                _micros(record.due_at),
-                record.cancelling,
-                self._long.get(record.id),
-                step(record.state, self.micros, record.attempts, step_note(verdict)),
-                failure,
-                note,
-                self.micros if ended else None,
-                _micros(before.due_at) if ended else None,
-                self.micros + span(window) if ended and window is not None else None,
-                result,
-                result_until,
-                self.app,
-                record.id,
-            ),
-        )
+        window = None if verdict is None else verdict.window
+        line = step(record.state, self.micros, record.attempts, step_note(verdict))
+        keep_until = self.micros + span(window) if ended and window is not None else None
+        if verdict is not None and _is_plain_success(record, before, verdict):
+            self._put(
+                _SUCCEED_JOB,
+                (
+                    record.attempts,
+                    record.crashes,
+                    self._long.get(record.id),
+                    line,
+                    self.micros,
+                    keep_until,
+                    self.app,
+                    record.id,
+                ),
+            )
+        else:
+            self._put(
+                _MOVE_JOB,
+                (
+                    _TEXTS[record.state],
+                    record.epoch,
+                    record.claimed,
+                    record.attempts,
+                    record.crashes,
+                    record.owner,
+                    record.lease_until,
+                    write_instant(record.due_at),
+                    record.cancelling,
+                    self._long.get(record.id),
+                    line,
+                    *self._outcome(record, verdict),
+                    self.micros if ended else None,
+                    write_instant(before.due_at) if ended else None,
+                    keep_until,
+                    self.app,
+                    record.id,
+                ),
+            )
         if ended and record.key is not None:
-            self._end_key(record, window or timedelta(0))
+            self._end_key(record, window or ZERO)
+
+    def _outcome(self, record: Record, verdict: Finish | None) -> Row:
+        """Return failure, note, result, and until when the result is kept."""
+        if verdict is None:
+            return None, None, None, None
+        failure = verdict.failure
+        told = None if failure is None else texts([failure.type, failure.message])
+        if verdict.result is None or record.state != State.SUCCEEDED:
+            return told, verdict.note, None, None
+        return told, verdict.note, verdict.result, self.micros + span(verdict.result_ttl)
 
     def _end_key(self, record: Record, window: timedelta) -> None:
         holder = self.keys.get(record.key or "")
@@ -251,7 +283,7 @@ class Ledger:
                 record.claimed,
                 record.attempts,
                 record.crashes,
-                _micros(record.expires_at),
+                write_instant(record.expires_at),
                 record.key,
                 record.redrives,
                 record.cancelling,
@@ -275,10 +307,20 @@ class Ledger:
             if holder is None:
                 self.db.execute(_REMOVE_KEY, (self.app, key))
             else:
-                until = _micros(holder.expires_at)
+                until = write_instant(holder.expires_at)
                 row = (self.app, key, holder.job_id, holder.fingerprint, until)
                 self.db.execute(_PUT_KEY, row)
         self._changed_keys.clear()
+
+
+def _is_plain_success(record: Record, before: Record, verdict: Finish) -> bool:
+    return (
+        record.state == State.SUCCEEDED
+        and before.due_at is None
+        and verdict.result is None
+        and verdict.failure is None
+        and verdict.note is None
+    )
 
 
 def _read_record(row: tuple[object, ...]) -> Record:
@@ -311,22 +353,9 @@ def _read_record(row: tuple[object, ...]) -> Record:
         fence=fence,
         owner=owner,
         lease_until=lease_until,
-        due_at=_instant(due_at),
-        expires_at=_instant(expires_at),
+        due_at=read_instant(due_at),
+        expires_at=read_instant(expires_at),
         key=key,
         redrives=redrives,
         cancelling=bool(cancelling),
     )
-
-
-def _instant(micros: int | None) -> datetime | None:
-    return None if micros is None else from_micros(micros)
-
-
-def _micros(instant: datetime | None) -> int | None:
-    return None if instant is None else to_micros(instant)
-
-
-def read_texts(text: str | None) -> list[str]:
-    """Return the texts of a JSON array; none for NULL."""
-    return [] if text is None else list(map(str, json.loads(text)))

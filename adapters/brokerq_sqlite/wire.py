@@ -34,6 +34,14 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def read_instant(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def write_instant(instant: datetime | None) -> int | None:
+    return None if instant is None else to_micros(instant)
+
+
 def span(duration: timedelta) -> int:
     """Return the duration in microseconds, and none for a negative one."""
     if duration.days < 0:
@@ -84,3 +92,8 @@ def numbers(values: list[int]) -> str:
 def texts(values: Sequence[object]) -> str:
     """Return texts, or lists of them, for SQLite's `json_each`."""
     return json.dumps(values)
+
+
+def read_texts(text: str | None) -> list[str]:
+    """Return the texts of a JSON array; none for NULL."""
+    return [] if text is None else cast("list[str]", _decode(text))

@@ -102,9 +102,7 @@ def _run_apart(
     return touched
 
 
-def _run(
-    transaction: Transaction, call: Call[Transaction], path: Path, *, alone: bool
-) -> None:
+def _run(transaction: Transaction, call: Call[Transaction], path: Path, *, alone: bool) -> None:
     """Run one call; its failure undoes what it wrote and nothing else.
 
     Raises `sqlite3.Error` where SQLite gave up the whole transaction.

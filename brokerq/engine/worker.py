@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from brokerq.broker import Delivery
 from brokerq.engine.heartbeat import Heartbeat
 from brokerq.engine.hooks import HookRunner, conclusion_events
 from brokerq.engine.idleness import Until, inspectable, nothing_left
@@ -107,7 +108,7 @@ class Worker:
             others_run=lambda: self._slots.active > 0,
             forget=self._forget,
             concluded=self._concluded,
-            again=lambda source, delivery: self._slots.put_back(source, delivery),
+            again=self._again,
         )
         intake = Intake(
             runtime.registry,
@@ -266,6 +267,9 @@ class Worker:
     def _done(self, runs: list[Run]) -> None:
         self._recorder.add(runs)
         self._slots.leave(len(runs))
+
+    def _again(self, source: LaneReader, delivery: Delivery) -> None:
+        self._slots.put_back(source, delivery)
 
     def _forget(self, run: Run) -> None:
         if self._running.get(run.head.id) is run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 import pytest
 
@@ -25,11 +25,6 @@ class ColocatedStore(Store, Colocated, Protocol):
     """Both at once."""
 
 
-def is_colocated(store: Store) -> bool:
-    """Tell whether the store claims to be; adapters inherit the protocol by name."""
-    return Colocated in type(store).__mro__
-
-
 def outgoing(job: NewJob, *, queue: str = "payments") -> tuple[NewJob, Outgoing]:
     """Return what is published for the job."""
     lane = Lane(queue=queue, level=job.level)
@@ -38,12 +33,13 @@ def outgoing(job: NewJob, *, queue: str = "payments") -> tuple[NewJob, Outgoing]
 
 async def declared(desk: Desk) -> tuple[ColocatedStore, Broker] | None:
     """Return store and broker, with a queue; None, if the store does not claim to be colocated."""
-    broker = desk.harness.broker
-    assert is_colocated(desk.store) == (broker is not None)
+    store, broker = desk.store, desk.harness.broker
     if broker is None:
+        assert not isinstance(store, Colocated)
         return None
+    assert isinstance(store, Colocated)
     await broker.declare([QueueSpec(name=LANE.queue)])
-    return cast("ColocatedStore", desk.store), broker
+    return store, broker
 
 
 async def delivered(broker: Broker) -> list[str]:
@@ -159,7 +155,10 @@ class ColocatedCases(StoreCases):
         if pair := await declared(desk):
             store, broker = pair
             stores = [store]
-            stores += [cast("ColocatedStore", await desk.harness.another()) for _ in range(2)]
+            for _ in range(2):
+                other = await desk.harness.another()
+                assert isinstance(other, Colocated)
+                stores.append(other)
             jobs = [desk.job(key=f"order-{n % 10}") for n in range(50)]
             answers = await asyncio.gather(
                 *(stores[n % 3].publish_recorded([outgoing(job)]) for n, job in enumerate(jobs))

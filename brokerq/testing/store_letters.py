@@ -9,6 +9,7 @@ import pytest
 from brokerq.catalogue import LetterFilter, LetterState, NotRedriven
 from brokerq.duration import ZERO
 from brokerq.records import Recorded, State
+from brokerq.store import Retention
 from brokerq.testing.store_desk import LONG, Desk, StoreCases, letter_of
 
 CLOSED = [LetterState.RESOLVED, LetterState.DISCARDED]
@@ -64,6 +65,18 @@ class LetterCases(StoreCases):
             assert isinstance(await desk.claim(job), Recorded)
         (letter,) = await desk.store.letters(LetterFilter(states=None), limit=10)
         assert letter.reason == "exhausted"
+
+    async def test_a_death_that_comes_again_does_not_open_its_letter_again(
+        self, desk: Desk
+    ) -> None:
+        """A late redelivery, after the record was forgotten: the letter is of that very epoch."""
+        job = desk.job()
+        letter = await desk.bury(job, reason="exhausted", window=ZERO)
+        await desk.store.close_letters([job.head.id], state=CLOSED[0], by="eve", note=None)
+        await desk.prune(Retention(finished=ZERO, finished_count=0, dead=LONG))
+        await desk.bury(job, reason="rejected")
+        found = await desk.letter(job)
+        assert (found.state, found.by, found.message) == (CLOSED[0], "eve", letter)
 
     async def test_letters_are_listed_by_job_id_page_by_page(self, desk: Desk) -> None:
         jobs = [desk.job() for _ in range(5)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,11 +13,22 @@ from brokerq_sqlite.boot import boot_id
 from brokerq_sqlite.broker import SqliteBroker
 from brokerq_sqlite.database import Database
 from brokerq_sqlite.session import Options
-from tests.live.sqlite_foreign import publish_bare
 
 from brokerq.broker import Lane
 from brokerq.clock import SystemClock
 from brokerq.testing import BrokerContract, BrokerHarness
+
+
+def publish_bare(path: Path, prefix: str, lane: Lane, body: bytes) -> None:
+    """Put a body without headers into the lane."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "INSERT INTO messages (lane, body)"
+            " SELECT lanes.id, ? FROM lanes"
+            " JOIN queues ON queues.id = lanes.queue JOIN apps ON apps.id = queues.app"
+            " WHERE apps.prefix = ? AND queues.name = ? AND lanes.level = ?",
+            (body, prefix, lane.queue, lane.level),
+        )
 
 
 class TestSqlite(BrokerContract):

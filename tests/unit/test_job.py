@@ -118,7 +118,6 @@ def test_a_definition_has_the_defaults() -> None:
     assert definition.name == "charge"
     assert definition.queue == "default"
     assert definition.timeout == timedelta(minutes=5)
-    assert definition.lease == timedelta(seconds=30)
     assert definition.retry.max_attempts == 3
     assert definition.run_in == "loop"
     assert definition.key({"order_id": "o-1"}) is None
@@ -127,11 +126,10 @@ def test_a_definition_has_the_defaults() -> None:
 
 def test_a_definition_is_what_was_asked_for() -> None:
     definition = define(
-        charge, name="pay", timeout=None, lease="1m", idempotency_key="order_id", tags=["money"]
+        charge, name="pay", timeout=None, idempotency_key="order_id", tags=["money"]
     )
     assert definition.name == "pay"
     assert definition.timeout is None
-    assert definition.lease == timedelta(minutes=1)
     assert definition.tags == ("money",)
     assert definition.key({"order_id": "o-1"}) == "o-1"
     assert define(add, run_in="process").run_in == "process"
@@ -150,7 +148,6 @@ def test_a_key_whose_callable_breaks_is_a_payload_error() -> None:
     [
         (charge, {"timeout": "0s"}, "job 'charge': timeout must be longer than zero"),
         (charge, {"timeout": "soon"}, "job 'charge': timeout 'soon' is not a duration"),
-        (charge, {"lease": timedelta()}, "job 'charge': lease must be longer than zero"),
         (charge, {"idempotency_key": "order"}, r"'order' is none of .* \(order_id, cents\)"),
         (charge, {"run_in": "thread"}, "an `async def` runs on the loop"),
         (add, {"run_in": "loop"}, "would hold up all other jobs"),

@@ -1,0 +1,40 @@
+"""A query that is narrowed by what is asked for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from brokerq_sqlite.wire import texts
+
+
+class Conditions:
+    """A statement that ends within its WHERE clause, and what was added to that.
+
+    Names of columns come from the code, values are always parameters.
+    """
+
+    def __init__(self, statement: str, values: Mapping[str, object]) -> None:
+        self._parts = [statement]
+        self._values = dict(values)
+
+    def add(self, condition: str, value: object) -> None:
+        """Add a condition in which `{}` stands for the value; None: none."""
+        if value is not None:
+            name = f"v{len(self._values)}"
+            self._parts.append("AND " + condition.format(f":{name}"))
+            self._values[name] = value
+
+    def equal(self, column: str, value: object) -> None:
+        self.add(f"{column} = {{}}", value)
+
+    def compare(self, column: str, operator: str, value: object) -> None:
+        self.add(f"{column} {operator} {{}}", value)
+
+    def among(self, column: str, values: Collection[str] | None) -> None:
+        if values is not None:
+            self.add(f"{column} IN (SELECT value FROM json_each({{}}))", texts(sorted(values)))
+
+    def query(self, order: str, limit: int) -> tuple[str, dict[str, object]]:
+        """Return statement and parameters."""
+        self._values["limit"] = limit
+        return "\n".join([*self._parts, f"ORDER BY {order} LIMIT :limit"]), self._values

@@ -1,0 +1,45 @@
+"""Forks the processes of these tests: a program that has imported everything and has one thread.
+
+It reads commands as JSON lines, and answers each with one line, so that a process starts in a few
+milliseconds and its end is known exactly, signals included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+from tests.failure import roles
+
+
+def start(spec: str) -> int:
+    """Fork a process that plays the spec's role; return its id."""
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        quiet = os.open(os.devnull, os.O_RDWR)
+        os.dup2(quiet, 0)
+        os.dup2(quiet, 1)
+        roles.main(spec)
+    return pid
+
+
+def ended(pid: int) -> int | None:
+    """Return a process's exit code, negative for a signal; None while it lives."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return None if found == 0 else os.waitstatus_to_exitcode(status)
+
+
+def serve() -> None:
+    """Obey until the input ends."""
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer = start(command["start"]) if "start" in command else ended(command["ended"])
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,102 @@
+"""What a process of these tests is told: data that travels as JSON."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+Role = Literal["worker", "publisher", "redriver"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A signal that the process sends to itself.
+
+    Attributes:
+        point: `before` or `after`, and the name of a call of a seam, as in `after finish`; also
+            `after effect`, in the handler, and `after follow_up`, where settling takes steps.
+        nth: At which time that the point is reached.
+    """
+
+    point: str
+    nth: int = 1
+    signal: int = signal.SIGKILL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """The store cannot be reached.
+
+    Attributes:
+        calls: The calls that fail.
+        nth: It begins with the n-th of these calls.
+        seconds: For how long.
+    """
+
+    calls: tuple[str, ...]
+    nth: int = 1
+    seconds: float = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an app of these tests lives.
+
+    Attributes:
+        store_url: A store of its own: then publishing and settling take one step after another, as
+            with a broker that keeps no records.
+        ledger: The file for what really happened.
+        lease: Seconds.
+        max_pages: Limit of the database file, which is full then.
+    """
+
+    url: str
+    ledger: str
+    store_url: str | None = None
+    lease: float = 1.0
+    max_pages: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What a process is to do.
+
+    Attributes:
+        log: The file for what it says.
+        burst: A worker that stops when nothing is left.
+        publish: What a publisher publishes: (job, arguments, idempotency key or None).
+        copies: How often a publisher sends each message to the broker.
+        redrive: Ids of the jobs that a redriver puts back.
+        reservation: Seconds for which a publisher, or a redriver, holds what it has begun.
+    """
+
+    role: Role
+    place: Place
+    log: str
+    fault: Fault | None = None
+    outage: Outage | None = None
+    burst: bool = False
+    concurrency: int = 5
+    grace: float = 5.0
+    publish: tuple[tuple[str, dict[str, Any], str | None], ...] = ()
+    copies: int = 1
+    redrive: tuple[str, ...] = ()
+    reservation: float = 1.0
+
+    def to_json(self) -> str:
+        """Return the text that `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        given = json.loads(text)
+        given["place"] = Place(**given["place"])
+        given["fault"] = None if given["fault"] is None else Fault(**given["fault"])
+        if given["outage"] is not None:
+            given["outage"] = Outage(**given["outage"])
+        given["publish"] = tuple((job, arguments, key) for job, arguments, key in given["publish"])
+        given["redrive"] = tuple(given["redrive"])
+        return cls(**given)
