@@ -6,7 +6,7 @@ import hashlib
 import json
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -14,7 +14,14 @@ from brokerq.catalogue import Letter, LetterState, Redrive
 from brokerq.message import Message
 from brokerq.outcome import text_of
 from brokerq.store import Failure, Transition
-from brokerq.wire import DEAD_PREFIX, Head, WireError, read_head, write_headers
+from brokerq.wire import (
+    DEAD_PREFIX,
+    Head,
+    WireError,
+    read_head,
+    without_verdict,
+    write_headers,
+)
 
 MESSAGE_LIMIT = 1024
 TRACEBACK_LIMIT = 8 * 1024
@@ -138,12 +145,6 @@ def _trace(error: BaseException) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def strip(letter: Message) -> Message:
-    """Return the message without what made it a dead letter."""
-    headers = {k: v for k, v in letter.headers.items() if not k.startswith(DEAD_PREFIX)}
-    return Message(headers=headers, body=letter.body)
-
-
 def redriven(redrive: Redrive) -> tuple[Head, Message]:
     """Return what is published when a dead letter is put back."""
     return _fresh(
@@ -171,8 +172,7 @@ def redriven_storeless(letter: Message, *, now: datetime) -> tuple[Head, Message
 def _fresh(
     letter: Message, *, epoch: int, redrives: int, first_at: datetime, expires_at: datetime | None
 ) -> tuple[Head, Message]:
-    head = replace(
-        read_head(strip(letter)),
+    head = read_head(without_verdict(letter))._replace(
         epoch=epoch,
         redrives=redrives,
         first_at=first_at,
@@ -195,7 +195,7 @@ def read_letter(message: Message, *, queue: str, level: str) -> Letter:
         if name.startswith(DEAD_PREFIX)
     }
     try:
-        head = read_head(strip(message))
+        head = read_head(without_verdict(message))
     except WireError:
         head = None
     reason = dead.get("reason", "unroutable")

@@ -30,7 +30,7 @@ def to_timedelta(value: Duration, *, what: str = "duration") -> timedelta:
     and w. Raises `ConfigurationError` that names `what` for anything else, a bare number and a
     negative duration included.
     """
-    duration = value if isinstance(value, timedelta) else _read(value.strip(), what)
+    duration = value if isinstance(value, timedelta) else _read(str(value).strip(), what)
     if duration < ZERO:
         raise ConfigurationError(f"{what} must not be negative, got {value}")
     return duration

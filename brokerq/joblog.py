@@ -55,6 +55,8 @@ class JobLog:
                 self._lines = deque(maxlen=LINES)
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             line = f"{at} {logging.getLevelName(level).lower()} {text}"
-            self._lines.append(line[:LINE_LIMIT])
+            # Half a surrogate pair, which Python's text may hold, is no text for a store.
+            kept = line[:LINE_LIMIT].encode("utf-8", "backslashreplace").decode()
+            self._lines.append(kept)
         extra = {"job_id": self._job_id, "job": self._job, "attempt": self._attempt}
         self._logger.log(level, "%s", text, extra=extra)

@@ -55,8 +55,9 @@ class PublishOptions:
             to_timedelta(self.delay, what="delay")
         _check_texts(self)
         _check_headers(self.headers)
-        if self.max_attempts is not None and self.max_attempts < 1:
-            raise ConfigurationError(f"max_attempts must be at least 1, got {self.max_attempts}")
+        attempts: object = self.max_attempts
+        if attempts is not None and not (isinstance(attempts, int) and attempts >= 1):
+            raise ConfigurationError(f"max_attempts must be at least 1, got {attempts!r}")
         if self.at is not None:
             object.__setattr__(self, "at", _in_utc(self.at, what="at"))
         if isinstance(self.deadline, datetime):
@@ -144,16 +145,33 @@ def publish_options(
 
 def _check_texts(options: PublishOptions) -> None:
     for name in ("priority", "queue", "key", "order", "tenant", "correlation", "cause"):
-        if getattr(options, name) == "":
+        text = getattr(options, name)
+        if text is None:
+            continue
+        if text == "":
             raise ConfigurationError(f"{name} must not be empty: leave it out instead")
+        _check_text(text, name)
+    for tag in options.tags:
+        _check_text(tag, "a tag")
     if options.key is not None and len(options.key) > MAX_KEY:
         raise ConfigurationError(
             f"key has {len(options.key)} characters, {MAX_KEY} are allowed: use a digest of it"
         )
 
 
+def _check_text(text: object, what: str) -> None:
+    if not isinstance(text, str):
+        raise ConfigurationError(f"{what} must be text, not {type(text).__name__}: use str(...)")
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise ConfigurationError(f"{what} cannot be sent as UTF-8: {exc}") from None
+
+
 def _check_headers(headers: Mapping[str, str]) -> None:
-    for name in headers:
+    for name, value in headers.items():
+        _check_text(name, "a header's name")
+        _check_text(value, f"header {name!r}")
         if not name or name.lower().startswith(_RESERVED):
             raise ConfigurationError(
                 f"header {name!r} cannot be set: names that begin with bq- or x- are reserved"
@@ -161,6 +179,9 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 
 
 def _in_utc(instant: datetime, *, what: str) -> datetime:
+    given: object = instant
+    if not isinstance(given, datetime):
+        raise ConfigurationError(f"{what} must be a datetime with a time zone, not {given!r}")
     if instant.utcoffset() is None:
         raise ConfigurationError(
             f"{what} {instant.isoformat()} has no time zone: write datetime(..., tzinfo=UTC)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from brokerq.broker import Capabilities, Lane, Ordering, Outgoing, QueueSpec
@@ -91,7 +91,7 @@ def prepare(
 
 def relabel(parcel: Parcel, job_id: str, *, now: datetime) -> Parcel:
     """Return the same job under another id."""
-    head = replace(parcel.new.head, id=job_id)
+    head = parcel.new.head._replace(id=job_id)
     return _pack(head, parcel.new.message.body, parcel.outgoing.lane, now)
 
 

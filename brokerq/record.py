@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from brokerq.duration import ZERO
 
@@ -49,9 +50,8 @@ class Now:
     lease: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What the rules need to know of a job.
+class Record(NamedTuple):
+    """What the rules need to know of a job; a tuple, since every delivery makes three of them.
 
     Attributes:
         epoch: The newest epoch.

@@ -139,7 +139,7 @@ def claim(  # noqa: PLR0911 - one return per rule
     if record.state == State.RUNNING:
         if record.lease_until > now.lease:
             return Busy(wait=timedelta(seconds=record.lease_until - now.lease)), None
-        record = replace(record, crashes=record.crashes + 1)
+        record = record._replace(crashes=record.crashes + 1)
         if record.cancelling:
             cancelled = _end(record, State.CANCELLED)
             return _recorded(cancelled, ZERO), cancelled
@@ -181,8 +181,7 @@ def _claim_new(
 def _take(
     record: Record, head: Head, *, owner: str, lease: timedelta, fence: int, now: Now
 ) -> tuple[Claimed, Record]:
-    taken = replace(
-        record,
+    taken = record._replace(
         state=State.RUNNING,
         epoch=max(record.epoch, head.epoch),
         claimed=True,
@@ -233,7 +232,7 @@ def renew(
     """Begin the lease anew. A lease that lapsed unnoticed is held again: nobody took it over."""
     if record is None or not holds(record, owner=owner, fence=fence):
         return Hold.LOST, None
-    renewed = replace(record, lease_until=now.lease + lease.total_seconds())
+    renewed = record._replace(lease_until=now.lease + lease.total_seconds())
     return (Hold.CANCEL_REQUESTED if record.cancelling else Hold.HELD), renewed
 
 
@@ -256,15 +255,14 @@ def finish(
     """
     if record is None or not holds(record, owner=owner, fence=fence):
         return None
-    done = replace(record, attempts=record.attempts + 1) if attempt else record
-    if state in ENDED:
-        return _end(done, state)
-    if record.cancelling:
-        return _end(done, State.CANCELLED)
-    return replace(
-        done,
+    attempts = record.attempts + attempt
+    if state in ENDED or record.cancelling:
+        end = state if state in ENDED else State.CANCELLED
+        return _end(record, end, attempts=attempts)
+    return record._replace(
         state=state,
-        epoch=done.epoch + 1 if copy else done.epoch,
+        attempts=attempts,
+        epoch=record.epoch + copy,
         claimed=not copy,
         owner=None,
         lease_until=0.0,
@@ -272,8 +270,15 @@ def finish(
     )
 
 
-def _end(record: Record, state: State) -> Record:
-    return replace(record, state=state, owner=None, lease_until=0.0, due_at=None, cancelling=False)
+def _end(record: Record, state: State, *, attempts: int | None = None) -> Record:
+    return record._replace(
+        state=state,
+        attempts=record.attempts if attempts is None else attempts,
+        owner=None,
+        lease_until=0.0,
+        due_at=None,
+        cancelling=False,
+    )
 
 
 def cancel(record: Record) -> tuple[CancelAnswer, Record | None]:
@@ -284,24 +289,48 @@ def cancel(record: Record) -> tuple[CancelAnswer, Record | None]:
         )
         return answer, None
     if record.state == State.RUNNING:
-        return CancelAnswer.REQUESTED, replace(record, cancelling=True)
+        return CancelAnswer.REQUESTED, record._replace(cancelling=True)
     return CancelAnswer.CANCELLED, _end(record, State.CANCELLED)
 
 
-def redrive(record: Record, *, now: Now) -> Record:
-    """Return the record of a buried job that is put back on its queue, with fresh budgets."""
-    expires_at = record.expires_at
-    return replace(
-        record,
+LOOP_GUARD = 2
+"""So often a job is redriven without being forced to."""
+
+
+def redrive(
+    record: Record | None,
+    holder: KeyRecord | None,
+    head: Head,
+    *,
+    died_in: int,
+    force: bool,
+    now: Now,
+) -> Record | str:
+    """Return the record of a buried job put back on its queue, with fresh budgets; or why not.
+
+    `head` is the dead letter's, `died_in` the epoch it ended; they stand for a record that is gone.
+    `holder` is who holds the letter's key: the job takes it again.
+    """
+    buried = record or new_record(head, state=State.DEAD)._replace(epoch=died_in)
+    if buried.state not in BURIED:
+        return f"job {buried.id} is {buried.state}, it is not dead"
+    if buried.redrives >= LOOP_GUARD and not force:
+        return f"job {buried.id} was redriven {buried.redrives} times already: it needs force"
+    if holder is not None and not key_is_free(holder, for_job=buried.id, now=now):
+        return f"the key of job {buried.id} was taken by job {holder.job_id}"
+    expires_at = buried.expires_at
+    return buried._replace(
         state=State.QUEUED,
-        epoch=record.epoch + 1,
+        epoch=buried.epoch + 1,
         claimed=False,
         attempts=0,
         crashes=0,
         first_at=now.wall,
         expires_at=None if expires_at is not None and expires_at <= now.wall else expires_at,
-        redrives=record.redrives + 1,
+        key=scoped_key(head),
+        redrives=buried.redrives + 1,
         cancelling=False,
+        due_at=None,
     )
 
 
@@ -326,7 +355,7 @@ def reserve(
     free = holder is None or key_is_free(holder, for_job=head.id, now=now)
     if held_by is None or (free and not own):
         fresh = new_record(head, state=State.RESERVED, key=scoped_key(head))
-        return Reserved(id=head.id), replace(fresh, owner=owner, lease_until=until)
+        return Reserved(id=head.id), fresh._replace(owner=owner, lease_until=until)
     if holder is not None and is_conflict(holder, head.fingerprint):
         return Conflict(id=held_by.id), None
     if held_by.state != State.RESERVED:
@@ -334,7 +363,7 @@ def reserve(
     if held_by.lease_until > now.lease and not (own and held_by.owner == owner):
         wait = timedelta(seconds=held_by.lease_until - now.lease)
         return Pending(id=held_by.id, wait=wait), None
-    return Reserved(id=held_by.id), replace(held_by, owner=owner, lease_until=until)
+    return Reserved(id=held_by.id), held_by._replace(owner=owner, lease_until=until)
 
 
 def enqueue(record: Record | None, head: Head, *, now: Now) -> Record | None:
@@ -345,7 +374,7 @@ def enqueue(record: Record | None, head: Head, *, now: Now) -> Record | None:
         return None
     due = record.due_at is not None and record.due_at > now.wall
     state = State.SCHEDULED if due else State.QUEUED
-    return replace(record, state=state, owner=None, lease_until=0.0)
+    return record._replace(state=state, owner=None, lease_until=0.0)
 
 
 def scoped_key(head: Head) -> str | None:

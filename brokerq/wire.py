@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 from brokerq.message import Message
 
@@ -23,9 +24,8 @@ class WireError(ValueError):
     """A header cannot be read; the message says which and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """What the headers of a job's message say.
+class Head(NamedTuple):
+    """What the headers of a job's message say; a tuple, as every delivery makes one.
 
     Attributes:
         id: Job id, the same over retries, redeliveries and redrives.
@@ -67,7 +67,7 @@ class Head:
     redrives: int = 0
     max_attempts: int | None = None
     tags: tuple[str, ...] = ()
-    user: Mapping[str, str] = field(default_factory=dict[str, str])
+    user: Mapping[str, str] = MappingProxyType({})
 
 
 _TEXTS = {
@@ -132,6 +132,12 @@ def adopt(message: Message, *, id: str, default_job: str | None, now: datetime) 
     if default_job is not None:
         headers["bq-job"] = default_job
     return Message(headers={**headers, **message.headers}, body=message.body)
+
+
+def without_verdict(letter: Message) -> Message:
+    """Return a dead letter's message without what made it one."""
+    headers = {k: v for k, v in letter.headers.items() if not k.startswith(DEAD_PREFIX)}
+    return Message(headers=headers, body=letter.body)
 
 
 def read_head(message: Message) -> Head:

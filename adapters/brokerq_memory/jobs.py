@@ -158,10 +158,10 @@ def reserve(
 
 
 def key_holder(ledger: Ledger, job: NewJob) -> tuple[KeyRecord | None, Record | None]:
-    """Return who holds the job's key, and that job's record."""
+    """Return who holds the job's key, and that job's record; else the record the job has."""
     key = rules.scoped_key(job.head)
     holder = None if key is None else ledger.keys.get(key)
-    return holder, None if holder is None else ledger.record(holder.job_id)
+    return holder, ledger.record(job.head.id if holder is None else holder.job_id)
 
 
 def _write_reservation(ledger: Ledger, record: Record, job: NewJob, now: Now) -> None:

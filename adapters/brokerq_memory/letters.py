@@ -11,12 +11,11 @@ from itertools import islice
 from brokerq import records as rules
 from brokerq.catalogue import Letter, LetterFilter, LetterState, NotRedriven, Redrive
 from brokerq.message import Message
-from brokerq.records import BURIED, Now, Record, State
+from brokerq.records import Now
 from brokerq.store import NewJob
-from brokerq.wire import DEAD_PREFIX, WireError, read_head
+from brokerq.wire import DEAD_PREFIX, WireError, read_head, without_verdict
 from brokerq_memory.ledger import Entry, Filed, Ledger
 
-_FREE_REDRIVES = 2
 """From the third time on only with `force`: a job that keeps dying is a loop."""
 
 
@@ -110,50 +109,35 @@ def begin_redrive(
 
 def _put_back(ledger: Ledger, letter: Letter, *, force: bool, now: Now) -> str | None:
     """Give the job its next epoch and its key, or return why not."""
-    entry = ledger.entries.get(letter.job_id)
-    record = None if entry is None else entry.record
     try:
-        job = _job_of(letter) if entry is None or entry.job is None else entry.job
+        job = _job_of(letter)
     except WireError as exc:
         return f"the dead letter of job {letter.job_id} cannot be read: {exc}"
-    if record is None:
-        record = replace(
-            rules.new_record(job.head, state=State.DEAD),
-            epoch=letter.epoch,
-            redrives=letter.redrives,
-        )
-    if record.state not in BURIED:
-        return f"job {record.id} is {record.state}, it is not dead"
-    if record.redrives >= _FREE_REDRIVES and not force:
-        return f"job {record.id} was redriven {record.redrives} times already: it needs force"
+    entry = ledger.entries.get(letter.job_id)
     key = rules.scoped_key(job.head)
-    holder = None if key is None else ledger.keys.get(key)
-    if holder is not None and not rules.key_is_free(holder, for_job=record.id, now=now):
-        return f"the key of job {record.id} was taken by job {holder.job_id}"
-    _write_redriven(ledger, replace(record, key=key), job, now)
-    return None
-
-
-def _write_redriven(ledger: Ledger, buried: Record, job: NewJob, now: Now) -> None:
-    record = rules.redrive(buried, now=now)
-    entry = ledger.entries.get(record.id)
+    record = rules.redrive(
+        None if entry is None else entry.record,
+        None if key is None else ledger.keys.get(key),
+        job.head,
+        died_in=letter.epoch,
+        force=force,
+        now=now,
+    )
+    if isinstance(record, str):
+        return record
     if entry is None:
         ledger.add(record, job, now)
-        return
+        return None
     entry.job = job
     entry.move(record, now)
     entry.note = entry.ended_at = entry.until = None
     ledger.take_key(record, job.head.fingerprint, now)
+    return None
 
 
 def _job_of(letter: Letter) -> NewJob:
-    """Return the job as its dead letter tells it, where its record is gone."""
-    headers = {
-        name: text
-        for name, text in letter.message.headers.items()
-        if not name.startswith(DEAD_PREFIX)
-    }
-    message = Message(headers=headers, body=letter.message.body)
+    """Return the job as its dead letter tells it."""
+    message = without_verdict(letter.message)
     return NewJob(head=read_head(message), message=message, queue=letter.queue, level=letter.level)
 
 

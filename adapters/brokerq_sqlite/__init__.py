@@ -1,4 +1,36 @@
-"""The SQLite adapter: a durable broker and store in one file."""
+"""The SQLite adapter: a durable broker and store in one file, for the processes of one host.
+
+`sqlite:///jobs.db` is relative to the working directory, `sqlite:////path/jobs.db` absolute;
+`lock_timeout=10s` says how long to wait for another process that writes. Beside the file are
+SQLite's `-wal` and `-shm`, a `-lock` that processes queue up for, and the directory `-wake` with a
+FIFO for each process that waits for messages. The file must be on a local disk.
+
+| brokerq | here |
+| --- | --- |
+| app | a row of `apps`, whose number all its rows bear |
+| queue, lane | rows of `queues` and `lanes` |
+| message, delayed too | a row of `messages`, claimed by level in the order (due, id) |
+| confirmed | committed, with `synchronous=FULL`: fsync has returned |
+| delivery, lease | `holder` and `lease_until` of the row, on a clock that begins with the boot |
+| acknowledge | the row is deleted |
+| retry, release | the same row, due later; a copy replaces headers and body |
+| dead letter | the same row with another `state`; the catalogue has its own in `letters` |
+| ordering key | only the first row of a key is not held back |
+| record, key | rows of `jobs`, `payloads` and `keys` |
+| fence | a counter in `about` |
+| transaction | one per group of calls that are queued when the writing thread comes round |
+
+| capability | here |
+| --- | --- |
+| max_body | 16 MiB |
+| max_delay, in place too | any |
+| max_batch | 10,000 |
+| lease | 30 s unless the queue says otherwise; a lost one is refused by the file itself |
+| ordering | per key, with delays |
+| max_levels | any number |
+| counting | all deliveries, except what was handed back |
+| durability | a crash of the process and of the host |
+"""
 
 from __future__ import annotations
 
@@ -15,7 +47,7 @@ from brokerq_sqlite.database import Database
 from brokerq_sqlite.session import Options
 from brokerq_sqlite.store import SqliteStore
 
-__all__ = ["SqliteBroker", "adapter", "connect"]
+__all__ = ["SqliteBroker", "SqliteStore", "adapter", "connect"]
 
 _LOCK_TIMEOUT = "10s"
 

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from brokerq.broker import (
     Broker,
@@ -28,7 +29,7 @@ from brokerq_sqlite import outgoing
 from brokerq_sqlite.consumer import SqliteConsumer
 from brokerq_sqlite.database import Database
 from brokerq_sqlite.deliveries import unblock
-from brokerq_sqlite.errors import OutcomeUnknownError, closed
+from brokerq_sqlite.errors import OutcomeUnknownError
 from brokerq_sqlite.queries import load
 from brokerq_sqlite.topology import Topology
 from brokerq_sqlite.wire import MAX_BODY, read_message, texts
@@ -93,8 +94,7 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
                 await self.database.close()
 
     def _require_open(self) -> None:
-        if not self._is_open:
-            raise closed(self.database.path)
+        self.database.require_open(self._is_open)
 
     async def declare(self, queues: Sequence[QueueSpec], *, create: bool = True) -> None:
         self._require_open()
@@ -155,7 +155,7 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
                 step = _PURGE_STEP
                 while step == _PURGE_STEP:
                     values = {"lane": lane, "state": state, "last": last, "limit": _PURGE_STEP}
-                    step = await self.database.write(lambda t, v=values: _purge(t, v))
+                    step = await self.database.write(partial(_purge, values))
                     removed += step
         return removed
 
@@ -204,7 +204,7 @@ def _count(db: sqlite3.Connection, queue: str, *, app: int, now: int, mono: floa
     )
 
 
-def _purge(transaction: Transaction, values: dict[str, int]) -> int:
+def _purge(values: dict[str, int], transaction: Transaction) -> int:
     rows = transaction.db.execute(_PURGE, values).fetchall()
     order_keys = [order_key for (order_key,) in rows if order_key is not None]
     if order_keys:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 
 from brokerq.broker import Consumer, Delivery, Lane, Verdict
 from brokerq.errors import BrokerqError, ConnectionLostError
-from brokerq_sqlite import deliveries
+from brokerq_sqlite import deliveries as statements
 from brokerq_sqlite.bell import LaneBell
 from brokerq_sqlite.database import Database
 from brokerq_sqlite.deliveries import Claim, ClaimedRow, Holder, Nothing, Settling
@@ -53,6 +54,7 @@ class SqliteConsumer(Consumer):
         self._reserved = 0
         self._room = asyncio.Event()
         self._open = True
+        self._pid = os.getpid()
         self._bell = LaneBell(self._clock)
         self._turn = asyncio.Lock()
         database.wakeup.add(row.id, self._bell)
@@ -101,7 +103,7 @@ class SqliteConsumer(Consumer):
         until = mono + self._lease
         now = self._database.now()
         wanted = Claim(self._row.id, self._number, limit, now, mono, until)
-        claiming = self._database.write(lambda transaction: deliveries.claim(transaction, wanted))
+        claiming = self._database.write(lambda transaction: statements.claim(transaction, wanted))
         self._claiming.add(claiming)
         self._reserved += limit
         try:
@@ -142,7 +144,7 @@ class SqliteConsumer(Consumer):
     def _hand_back(self, ids: list[int]) -> asyncio.Future[None]:
         lane, number = self._row.id, self._number
         return self._database.write(
-            lambda transaction: deliveries.hand_back(transaction, lane, number, ids)
+            lambda transaction: statements.hand_back(transaction, lane, number, ids)
         )
 
     async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> Sequence[bool]:
@@ -160,7 +162,7 @@ class SqliteConsumer(Consumer):
         holder = Holder(lane=self._row.id, number=self._number, now=self._database.now())
         try:
             done = await self._database.write(
-                lambda transaction: deliveries.settle(transaction, holder, settling)
+                lambda transaction: statements.settle(transaction, holder, settling)
             )
         except BrokerqError:  # nothing was settled: the leases go on
             self._held.update({hold.id: hold for _, hold in taken.values()})
@@ -181,16 +183,16 @@ class SqliteConsumer(Consumer):
             return None
         return hold if now < hold.until else None
 
-    async def extend(self, extended: Sequence[Delivery]) -> Sequence[bool]:
+    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
         now = self._clock.monotonic()
-        holds = [self._find(delivery, now) for delivery in extended]
+        holds = [self._find(delivery, now) for delivery in deliveries]
         ids = [hold.id for hold in holds if hold is not None]
         if not ids:
             return [False] * len(holds)
         until = now + self._lease
         number = self._number
         kept = await self._database.write(
-            lambda transaction: deliveries.extend(transaction, number, ids, until)
+            lambda transaction: statements.extend(transaction, number, ids, until)
         )
         for hold in holds:
             if hold is not None and hold.id in kept:
@@ -202,6 +204,8 @@ class SqliteConsumer(Consumer):
         if not self._open:
             return
         self._open = False
+        if self._pid != os.getpid():  # it is the parent's: what it holds and waits on, too
+            return
         self._database.wakeup.remove(self._row.id, self._bell)
         self._bell.ring(0)
         self._room.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -50,12 +49,16 @@ class Database:
         """Whether it was opened by the parent of this process."""
         return self._writer is not None and self._writer.forked
 
+    def require_open(self, is_open: bool) -> None:  # noqa: FBT001 - what its user thinks
+        """Raise `StoreUnavailableError` if it is not open, or only in the parent process."""
+        if not is_open:
+            raise closed(self.path)
+        if self.forked:
+            raise forked(self.path)
+
     def now(self) -> int:
         """Return the wall clock's time in microseconds."""
         return to_micros(self.clock.now())
-
-    def wall(self) -> datetime:
-        return self.clock.now()
 
     async def open(self) -> None:
         """Begin to use the file; each call needs its own `close`."""
@@ -109,11 +112,7 @@ class Database:
         return cast("asyncio.Future[T]", call.future)
 
     def _submit(self, thread: CallThread[A] | None, call: Call[A]) -> None:
-        if thread is None:
-            call.future.set_exception(closed(self.path))
-        elif thread.forked:
-            call.future.set_exception(forked(self.path))
-        elif not thread.submit(call):
+        if thread is None or not thread.submit(call):
             call.future.set_exception(closed(self.path))
 
     def _serve_writes(self, thread: CallThread[Transaction]) -> None:

@@ -54,17 +54,20 @@ def locked(path: Path) -> StoreUnavailableError:
 
 
 def closed(path: Path) -> StoreUnavailableError:
+    """Return the error of a use before `open`, or after `close`."""
     return StoreUnavailableError(f"{path} is not open: call open() first")
 
 
 def forked(path: Path) -> StoreUnavailableError:
+    """Return the error of a use in a forked child."""
     return StoreUnavailableError(
-        f"{path} was opened before this process was forked off; SQLite's connections do not survive "
-        "that: call open() in the child"
+        f"{path} was opened before this process was forked off, and SQLite's connections do "
+        "not survive that: call open() in the child"
     )
 
 
 def vanished(path: Path) -> StorageError:
+    """Return the error of a file that is another one now."""
     return StorageError(
         f"{path} was removed or replaced while it was in use: what is written now would be lost; "
         "put the file back, or restart to begin with a new one"

@@ -39,6 +39,7 @@ _LONGEST_LOG = 1_000
 
 
 def claim(ledger: Ledger, claims: Sequence[Claim]) -> list[ClaimAnswer]:
+    """See `brokerq.store.Jobs.claim`."""
     ledger.load([wanted.job.head.id for wanted in claims])
     ledger.load_keys(_keys_of_new([wanted.job for wanted in claims], ledger))
     ledger.load_keys(_keys_that_may_end(ledger))
@@ -94,6 +95,7 @@ def _letter_headers(ledger: Ledger, job_id: str, epoch: int) -> dict[str, str] |
 
 
 def renew(ledger: Ledger, holdings: Sequence[Holding], lease: timedelta) -> list[Hold]:
+    """See `brokerq.store.Jobs.renew`."""
     ledger.load([holding.id for holding in holdings])
     answers: list[Hold] = []
     for holding in holdings:
@@ -112,6 +114,7 @@ def renew(ledger: Ledger, holdings: Sequence[Holding], lease: timedelta) -> list
 
 
 def finish(ledger: Ledger, finishes: Sequence[Finish]) -> list[State | None]:
+    """See `brokerq.store.Jobs.finish`."""
     ledger.load([verdict.holding.id for verdict in finishes])
     ledger.load_keys(record.key for record in list(ledger.records.values()))
     states = [_finish(ledger, verdict) for verdict in finishes]
@@ -155,11 +158,12 @@ def _append_log(ledger: Ledger, verdict: Finish) -> None:
 def reserve(
     ledger: Ledger, jobs: Sequence[NewJob], *, owner: str, lease: timedelta
 ) -> list[ReserveAnswer]:
+    """See `brokerq.store.Jobs.reserve`."""
     load_holders(ledger, jobs)
     answers: list[ReserveAnswer] = []
     for job in jobs:
         holder = ledger.keys.get(rules.scoped_key(job.head) or "")
-        held_by = None if holder is None else ledger.records.get(holder.job_id)
+        held_by = ledger.records.get(job.head.id if holder is None else holder.job_id)
         answer, record = rules.reserve(
             holder, held_by, job.head, owner=owner, lease=lease, now=ledger.now
         )
@@ -198,6 +202,7 @@ def enqueue(ledger: Ledger, jobs: Sequence[NewJob], headers: Sequence[str] | Non
 
 
 def free(ledger: Ledger, ids: Sequence[str], owner: str) -> None:
+    """See `brokerq.store.Jobs.free`."""
     ledger.load(ids)
     records = list(ledger.records.values())
     ledger.load_keys(record.key for record in records)
@@ -210,6 +215,7 @@ def free(ledger: Ledger, ids: Sequence[str], owner: str) -> None:
 
 
 def cancel(ledger: Ledger, job_id: str) -> CancelAnswer:
+    """See `brokerq.store.Jobs.cancel`."""
     ledger.load([job_id])
     before: Record | None = ledger.records.get(job_id)
     shown = ledger.db.execute(_FIND_SHOWN, (ledger.app, job_id)).fetchone()

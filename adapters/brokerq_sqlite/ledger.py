@@ -11,6 +11,7 @@ from brokerq.records import ENDED, KeyRecord, Now, Record, State, key_after, key
 from brokerq.store import Finish, NewJob
 from brokerq_sqlite.history import step, step_note, trim
 from brokerq_sqlite.queries import load
+from brokerq_sqlite.rows import RecordRow
 from brokerq_sqlite.wire import (
     from_micros,
     headers_text,
@@ -69,10 +70,13 @@ class Ledger:
         if not wanted:
             return
         self._loaded.update(wanted)
-        for row in self.db.execute(_FIND_RECORDS, (self.app, texts(wanted))).fetchall():
-            self.records[row[0]] = _read_record(row)
-            if row[15] is not None:
-                self._long[row[0]] = trim(row[15])
+        rows: list[RecordRow] = self.db.execute(_FIND_RECORDS, (self.app, texts(wanted))).fetchall()
+        for row in rows:
+            record = _read_record(row)
+            self.records[record.id] = record
+            long = row[-1]
+            if long is not None:
+                self._long[record.id] = trim(long)
 
     def load_keys(self, keys: Iterable[str | None]) -> None:
         """Read who holds these keys."""
@@ -323,7 +327,7 @@ def _is_plain_success(record: Record, before: Record, verdict: Finish) -> bool:
     )
 
 
-def _read_record(row: tuple[object, ...]) -> Record:
+def _read_record(row: RecordRow) -> Record:
     (
         id_,
         state,
@@ -342,7 +346,7 @@ def _read_record(row: tuple[object, ...]) -> Record:
         cancelling,
         _,
     ) = row
-    return Record(  # type: ignore[arg-type]  # the columns are of these types
+    return Record(
         id=id_,
         state=_STATES[state],
         first_at=from_micros(first_at),

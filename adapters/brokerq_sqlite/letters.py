@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from brokerq import records as rules
 from brokerq.catalogue import Letter, LetterFilter, LetterState, NotRedriven, Redrive
 from brokerq.message import Message
-from brokerq.records import BURIED, Record, State
+from brokerq.records import Record
 from brokerq.store import Failure, NewJob
-from brokerq.wire import DEAD_PREFIX, WireError, read_head
+from brokerq.wire import DEAD_PREFIX, WireError, read_head, without_verdict
 from brokerq_sqlite.conditions import Conditions
 from brokerq_sqlite.ledger import Ledger
 from brokerq_sqlite.queries import load
+from brokerq_sqlite.rows import LetterRow
 from brokerq_sqlite.wire import from_micros, headers_text, read_message, span
 
 _ADD_LETTER = load("add_letter")
@@ -28,16 +29,7 @@ _CLOSE_LETTER = load("close_letter")
 _FIND_LAPSED = load("find_lapsed_redrives")
 _MARK_BURIED = load("mark_buried")
 
-_FREE_REDRIVES = 2
 """From the third time on only with `force`: a job that keeps dying is a loop."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Filed:
-    """A letter, and when the lease of its redrive ends."""
-
-    letter: Letter
-    lease_until: float
 
 
 def file_letter(ledger: Ledger, record: Record, message: Message, failure: Failure | None) -> None:
@@ -91,53 +83,34 @@ def find(
         "at", ">=", None if wanted.newer_than is None else now - span(wanted.newer_than)
     )
     conditions.compare("job_id", ">", after)
-    rows = db.execute(*conditions.query("job_id", limit)).fetchall()
-    return [_read(row).letter for row in rows]
+    rows = map(LetterRow._make, db.execute(*conditions.query("job_id", limit)))
+    return [_read(row) for row in rows]
 
 
-def _read(row: tuple[object, ...]) -> _Filed:
-    (
-        job_id,
-        epoch,
-        state,
-        job,
-        queue,
-        level,
-        reason,
-        error_type,
-        error_message,
-        group,
-        at,
-        redrives,
-        headers,
-        body,
-        note,
-        by,
-        lease_until,
-    ) = row
-    letter = Letter(  # type: ignore[arg-type]  # the columns are of these types
-        job_id=job_id,
-        epoch=epoch,
-        state=LetterState(state),
-        job=job,
-        queue=queue,
-        level=level,
-        reason=reason,
-        error_type=error_type,
-        error_message=error_message,
-        group=group,
-        at=from_micros(at),
-        redrives=redrives,
-        message=read_message(headers, body),
-        note=note,
-        by=by,
+def _read(row: LetterRow) -> Letter:
+    return Letter(
+        job_id=row.job_id,
+        epoch=row.epoch,
+        state=LetterState(row.state),
+        job=row.job,
+        queue=row.queue,
+        level=row.level,
+        reason=row.reason,
+        error_type=row.error_type,
+        error_message=row.error_message,
+        group=row.group,
+        at=from_micros(row.at),
+        redrives=row.redrives,
+        message=read_message(row.headers, row.body),
+        note=row.note,
+        by=row.by,
     )
-    return _Filed(letter=letter, lease_until=lease_until)
 
 
 def begin_redrives(
     ledger: Ledger, job_ids: Sequence[str], *, by: str, force: bool, lease: timedelta
 ) -> list[Redrive | NotRedriven]:
+    """See `brokerq.catalogue.Catalogue.begin_redrive`."""
     ledger.load(job_ids)
     return [_begin_redrive(ledger, job_id, by=by, force=force, lease=lease) for job_id in job_ids]
 
@@ -145,13 +118,13 @@ def begin_redrives(
 def _begin_redrive(
     ledger: Ledger, job_id: str, *, by: str, force: bool, lease: timedelta
 ) -> Redrive | NotRedriven:
-    row = ledger.db.execute(_FIND_NEWEST_LETTER, (ledger.app, job_id)).fetchone()
-    if row is None:
+    found = ledger.db.execute(_FIND_NEWEST_LETTER, (ledger.app, job_id)).fetchone()
+    if found is None:
         return NotRedriven(job_id=job_id, why=f"job {job_id} has no dead letter", missing=True)
-    filed = _read(row)
-    letter = filed.letter
+    row = LetterRow._make(found)
+    letter = _read(row)
     if letter.state == LetterState.REDRIVING:
-        if filed.lease_until > ledger.now.lease:
+        if row.lease_until > ledger.now.lease:
             return NotRedriven(job_id=job_id, why=f"job {job_id} is being redriven already")
     elif letter.state != LetterState.OPEN:
         return NotRedriven(job_id=job_id, why=f"the dead letter of job {job_id} is {letter.state}")
@@ -173,24 +146,23 @@ def _begin_redrive(
 
 def _put_back(ledger: Ledger, letter: Letter, *, force: bool) -> str | None:
     """Give the job its next epoch and its key, or return why not."""
-    record = ledger.records.get(letter.job_id)
     try:
         job = _job_of(letter)
     except WireError as exc:
         return f"the dead letter of job {letter.job_id} cannot be read: {exc}"
-    buried = record or replace(
-        rules.new_record(job.head, state=State.DEAD), epoch=letter.epoch, redrives=letter.redrives
-    )
-    if buried.state not in BURIED:
-        return f"job {buried.id} is {buried.state}, it is not dead"
-    if buried.redrives >= _FREE_REDRIVES and not force:
-        return f"job {buried.id} was redriven {buried.redrives} times already: it needs force"
     key = rules.scoped_key(job.head)
     ledger.load_keys([key])
-    holder = None if key is None else ledger.keys.get(key)
-    if holder is not None and not rules.key_is_free(holder, for_job=buried.id, now=ledger.now):
-        return f"the key of job {buried.id} was taken by job {holder.job_id}"
-    redriven = rules.redrive(replace(buried, key=key), now=ledger.now)
+    record = ledger.records.get(letter.job_id)
+    redriven = rules.redrive(
+        record,
+        None if key is None else ledger.keys.get(key),
+        job.head,
+        died_in=letter.epoch,
+        force=force,
+        now=ledger.now,
+    )
+    if isinstance(redriven, str):
+        return redriven
     if record is None:
         ledger.add(redriven, job)
     else:
@@ -204,16 +176,12 @@ def _put_back(ledger: Ledger, letter: Letter, *, force: bool) -> str | None:
 
 def _job_of(letter: Letter) -> NewJob:
     """Return the job as its dead letter tells it."""
-    headers = {
-        name: text
-        for name, text in letter.message.headers.items()
-        if not name.startswith(DEAD_PREFIX)
-    }
-    message = Message(headers=headers, body=letter.message.body)
+    message = without_verdict(letter.message)
     return NewJob(head=read_head(message), message=message, queue=letter.queue, level=letter.level)
 
 
 def end_redrives(db: sqlite3.Connection, app: int, redrives: Sequence[Redrive]) -> None:
+    """See `brokerq.catalogue.Catalogue.end_redrive`."""
     rows = [(app, one.letter.job_id, one.letter.epoch) for one in redrives]
     db.executemany(_END_REDRIVE, rows)
 
@@ -233,6 +201,7 @@ def close(
     by: str,
     note: str | None,
 ) -> list[bool]:
+    """See `brokerq.catalogue.Catalogue.close_letters`."""
     closed: list[bool] = []
     for job_id in job_ids:
         values = {"app": app, "id": job_id, "state": state.value, "by": by, "note": note}

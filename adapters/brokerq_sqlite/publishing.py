@@ -41,6 +41,7 @@ class Recording:
 
     def run(self, ledger: Ledger) -> list[ReserveAnswer]:
         """Take the keys, put the messages in, and record the jobs."""
+        answers: list[ReserveAnswer]
         if any(job.head.key is not None for job in self._jobs):
             load_holders(ledger, self._jobs)
             answers = _take_keys(ledger, self._jobs)

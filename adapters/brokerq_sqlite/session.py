@@ -202,7 +202,7 @@ def _prepare(db: sqlite3.Connection, options: Options) -> None:
     db.execute("PRAGMA journal_size_limit = 67108864")
     if options.max_pages is not None:
         db.execute(f"PRAGMA max_page_count = {options.max_pages:d}")
-    db.execute("BEGIN IMMEDIATE")  # also finds out now, and not later, that nothing can be written
+    db.execute("BEGIN IMMEDIATE")
     try:
         for number, script in enumerate(known[version:], version + 1):
             _migrate(db, script, number)
@@ -245,9 +245,9 @@ def _migrate(db: sqlite3.Connection, script: str, number: int) -> None:
 
 def _lapse_leases_of_another_boot(db: sqlite3.Connection, boot: str) -> None:
     (written,) = db.execute("SELECT value FROM about WHERE name = 'boot'").fetchone()
-    if written == boot:
-        return
-    db.execute("UPDATE messages SET lease_until = 0 WHERE state = 1")
-    db.execute("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")
-    db.execute("UPDATE letters SET lease_until = 0 WHERE lease_until > 0")
+    # Written even if it is the same: a file that can only be read is found out now, not later.
     db.execute("UPDATE about SET value = ? WHERE name = 'boot'", (boot,))
+    if written != boot:
+        db.execute("UPDATE messages SET lease_until = 0 WHERE state = 1")
+        db.execute("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")
+        db.execute("UPDATE letters SET lease_until = 0 WHERE lease_until > 0")

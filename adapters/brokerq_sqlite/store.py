@@ -28,7 +28,6 @@ from brokerq_sqlite import retention as retention_
 from brokerq_sqlite import views
 from brokerq_sqlite.broker import SqliteBroker
 from brokerq_sqlite.database import Database
-from brokerq_sqlite.errors import closed
 from brokerq_sqlite.ledger import Ledger
 from brokerq_sqlite.publishing import Recording
 from brokerq_sqlite.queries import load
@@ -66,8 +65,7 @@ class SqliteStore(Store, Colocated):
                 await self._database.close()
 
     def _require_open(self) -> None:
-        if not self._is_open:
-            raise closed(self._database.path)
+        self._database.require_open(self._is_open)
 
     async def _write(self, run: Callable[[Transaction], T]) -> T:
         self._require_open()

@@ -66,13 +66,10 @@ class Topology:
 
     async def find(self, wanted: Iterable[Lane]) -> Mapping[Lane, LaneRow]:
         """Return what is known of the app's lanes, after a look if one of these is not known."""
-        known = self._known
-        for lane in wanted:
-            if lane not in known:
-                app = self._database.app
-                known = self._known = await self._database.read(lambda db: _find(db, app))
-                break
-        return known
+        if not all(lane in self._known for lane in wanted):
+            app = self._database.app
+            self._known = await self._database.read(lambda db: _find(db, app))
+        return self._known
 
     async def get(self, lane: Lane) -> LaneRow:
         """Return the lane. Raises `UnknownQueueError`."""

@@ -13,6 +13,7 @@ from brokerq.store import Failure, JobFilter, JobView
 from brokerq_sqlite.conditions import Conditions
 from brokerq_sqlite.history import read_history
 from brokerq_sqlite.queries import load
+from brokerq_sqlite.rows import JobRow
 from brokerq_sqlite.wire import (
     from_micros,
     read_instant,
@@ -28,8 +29,10 @@ _COUNT_JOBS = load("count_jobs")
 
 
 def get(db: sqlite3.Connection, app: int, job_ids: Sequence[str], now: int) -> list[JobView | None]:
-    rows = db.execute(_FIND_JOBS, (app, texts(job_ids))).fetchall()
-    found = {row[0]: _view(row, now) for row in rows}
+    """See `brokerq.store.Jobs.get`."""
+    """See `brokerq.store.Jobs.get`."""
+    rows = map(JobRow._make, db.execute(_FIND_JOBS, (app, texts(job_ids))))
+    found = {row.id: _view(row, now) for row in rows}
     return [found.get(job_id) for job_id in job_ids]
 
 
@@ -43,8 +46,8 @@ def search(
     now: int,
 ) -> list[JobView]:
     """Look in each state by itself: the index has each in the order of ids."""
-    states: list[State | None] = [None] if wanted.states is None else sorted(set(wanted.states))
-    rows: list[tuple[object, ...]] = []
+    states: Sequence[State | None] = [None] if wanted.states is None else sorted(set(wanted.states))
+    rows: list[JobRow] = []
     for state in states:
         conditions = Conditions(_SEARCH_JOBS, {"app": app})
         conditions.equal("state", None if state is None else state.value)
@@ -56,74 +59,48 @@ def search(
         conditions.compare("first_at", "<", write_instant(wanted.before))
         conditions.compare("first_at", ">=", write_instant(wanted.after))
         conditions.compare("id", "<", after)
-        rows += db.execute(*conditions.query("id DESC", limit)).fetchall()
-    newest = nlargest(limit, rows, key=lambda row: str(row[0])) if len(states) > 1 else rows
+        rows += map(JobRow._make, db.execute(*conditions.query("id DESC", limit)))
+    newest = nlargest(limit, rows, key=lambda row: row.id) if len(states) > 1 else rows
     return [_view(row, now) for row in newest]
 
 
 def counts(db: sqlite3.Connection, app: int) -> dict[tuple[str, State], int]:
+    """See `brokerq.store.Jobs.counts`."""
     return {
         (queue, State(state)): number
         for queue, state, number in db.execute(_COUNT_JOBS, (app,)).fetchall()
     }
 
 
-def _view(row: tuple[object, ...], now: int) -> JobView:
-    (
-        id_,
-        job,
-        queue,
-        level,
-        state,
-        epoch,
-        attempts,
-        crashes,
-        redrives,
-        first_at,
-        due_at,
-        expires_at,
-        ended_at,
-        user_key,
-        tags,
-        correlation,
-        cause,
-        worker,
-        cancelling,
-        history,
-        result,
-        result_until,
-        failure,
-        note,
-        log,
-        headers,
-        body,
-    ) = row
-    return JobView(  # type: ignore[arg-type]  # the columns are of these types
-        id=id_,
-        job=job,
-        queue=queue,
-        level=level,
-        state=State(state),
-        epoch=epoch,
-        attempts=attempts,
-        crashes=crashes,
-        redrives=redrives,
-        first_at=from_micros(first_at),
-        due_at=read_instant(due_at) if due_at is not None and due_at > now else None,
-        expires_at=read_instant(expires_at),
-        ended_at=read_instant(ended_at),
-        key=user_key,
-        tags=tuple(read_texts(tags)),
-        correlation=correlation,
-        cause=cause,
-        worker=worker,
-        cancelling=bool(cancelling),
-        history=read_history(history),
-        message=_message(headers, body),
-        result=result if result_until is not None and now < result_until else None,
-        failure=_failure(failure),
-        note=note,
-        log=tuple(read_texts(log)),
+def _view(row: JobRow, now: int) -> JobView:
+    result_is_kept = row.result_until is not None and now < row.result_until
+    waits = row.due_at is not None and row.due_at > now
+    return JobView(
+        id=row.id,
+        job=row.job,
+        queue=row.queue,
+        level=row.level,
+        state=State(row.state),
+        epoch=row.epoch,
+        attempts=row.attempts,
+        crashes=row.crashes,
+        redrives=row.redrives,
+        first_at=from_micros(row.first_at),
+        due_at=read_instant(row.due_at) if waits else None,
+        expires_at=read_instant(row.expires_at),
+        ended_at=read_instant(row.ended_at),
+        key=row.user_key,
+        tags=tuple(read_texts(row.tags)),
+        correlation=row.correlation,
+        cause=row.cause,
+        worker=row.worker,
+        cancelling=bool(row.cancelling),
+        history=read_history(row.history),
+        message=_message(row.headers, row.body),
+        result=row.result if result_is_kept else None,
+        failure=_failure(row.failure),
+        note=row.note,
+        log=tuple(read_texts(row.log)),
     )
 
 

@@ -31,14 +31,17 @@ def to_micros(instant: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
+    """Return the instant so many microseconds after 1970 began."""
     return _EPOCH + timedelta(microseconds=micros)
 
 
 def read_instant(micros: int | None) -> datetime | None:
+    """Return the instant in a column that may be NULL."""
     return None if micros is None else from_micros(micros)
 
 
 def write_instant(instant: datetime | None) -> int | None:
+    """Return what a column that may be NULL says of the instant."""
     return None if instant is None else to_micros(instant)
 
 
@@ -55,6 +58,7 @@ def headers_text(headers: Mapping[str, str]) -> str:
 
 
 def read_headers(text: str) -> dict[str, str]:
+    """Return the headers in a row."""
     return cast("dict[str, str]", _decode(text))
 
 

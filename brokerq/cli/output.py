@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import click
 
@@ -39,9 +39,9 @@ def write_document(content: JsonObject) -> None:
     click.echo(json.dumps({"schema": SCHEMA, **content}, ensure_ascii=False, indent=2))
 
 
-def write_line(content: JsonObject) -> None:
-    """Write one line of JSON."""
-    click.echo(json.dumps({"schema": SCHEMA, **content}, ensure_ascii=False))
+def write_line(content: JsonObject, *, file: IO[str] | None = None) -> None:
+    """Write one line of JSON, to stdout if nothing else is said."""
+    click.echo(json.dumps({"schema": SCHEMA, **content}, ensure_ascii=False), file=file)
 
 
 def write_rows(name: str, rows: Sequence[JsonObject], *, columns: Sequence[str]) -> None:

@@ -36,8 +36,8 @@ def with_app(reference: str | None, do: Callable[[BrokerQ], Coroutine[Any, Any, 
     """Load the app, run `do` with it, and close it again; return what `do` returns."""
     from brokerq.cli.logs import configure_logs
 
-    configure_logs(log_format=None, level="warning")
     bq = load_app(reference)
+    configure_logs(log_format="human", level="warning")
 
     async def opened() -> int:
         try:

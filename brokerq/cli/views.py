@@ -11,7 +11,7 @@ from brokerq.cli.output import JsonObject, instant, seconds
 if TYPE_CHECKING:
     from brokerq.broker import QueueStats
     from brokerq.catalogue import Letter
-    from brokerq.store import JobView
+    from brokerq.store import JobView, Transition
 
 JOB_COLUMNS = ("id", "job", "queue", "state", "attempts", "first_at", "note")
 LETTER_COLUMNS = ("id", "job", "queue", "reason", "error_type", "group", "at", "state")
@@ -65,6 +65,12 @@ def job_details(view: JobView) -> JsonObject:
         ],
         "log": list(view.log),
     }
+
+
+def history_line(step: Transition) -> str:
+    """Return one step of a job's life for people."""
+    note = f"  {step.note}" if step.note else ""
+    return f"{instant(step.at)}  {step.state.value}{note}"
 
 
 def letter_summary(letter: Letter) -> JsonObject:

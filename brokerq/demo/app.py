@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from brokerq import BrokerQ, Context, Limits, Reject, RetryAfter, RetryPolicy
 from brokerq.demo.faults import TIMEOUT
-from brokerq.demo.http import post
+from brokerq.demo.post import post
 from brokerq.job import AnyJob
 
 QUEUE = "entries"
@@ -32,22 +32,24 @@ async def register(ctx: Context, entry: str, record: dict[str, str]) -> None:
     answer = await post(
         f"{ctx.headers['service']}/entries",
         headers={"Idempotency-Key": ctx.effect_key, "Content-Type": "application/json"},
-        body=json.dumps(record, sort_keys=True).encode(),
+        body=json.dumps({"entry": entry, "record": record}).encode(),
     )
     match answer.status:
         case 201:
             return
         case 503 if answer.retry_after is not None:
             raise RetryAfter(answer.retry_after, "the service is busy")
-        case status if 400 <= status < 500:  # noqa: PLR2004 - the caller's fault: asking again is no use
-            raise Reject(f"the service refused row {entry.rpartition('/')[2]} ({status})")
+        case status if 400 <= status < 500:  # noqa: PLR2004 - asking again is no use
+            raise Reject(f"the service refused it with {status}")
         case status:
             raise ServiceError(f"the service answered {status}")
 
 
-def demo_app(url: str | None = None) -> tuple[BrokerQ, AnyJob]:
-    """Return the app and its job; without `url` on the broker that `BROKERQ_URL` names."""
-    bq = BrokerQ("brokerq-demo", url=url, limits=Limits(finished_count=EVERY_ROW))
+def demo_app(url: str | None = None, store_url: str | None = None) -> tuple[BrokerQ, AnyJob]:
+    """Return the app and its job; without URLs on what the environment names."""
+    bq = BrokerQ(
+        "brokerq-demo", url=url, store_url=store_url, limits=Limits(finished_count=EVERY_ROW)
+    )
     bq.queue(QUEUE, lease=LEASE)
     job = bq.job(
         queue=QUEUE,

@@ -41,26 +41,37 @@ class Account:
     entries: Entries
     invalid: Collection[int]
 
+    def with_effect(self) -> set[int]:
+        """Return the rows that took effect, says the service."""
+        return {row for row, key in self.keys.items() if key in self.entries.effects}
+
+    def with_letter(self) -> set[int]:
+        """Return the rows that are dead with a reason, says brokerq."""
+        dead = {letter.job_id for letter in self.letters if letter.state is LetterState.OPEN}
+        return {row for row, job_id in self.ids.items() if job_id in dead}
+
+    def lost(self) -> set[int]:
+        """Return the rows that nobody knows anything of."""
+        return set(self.rows) - self.with_effect() - self.with_letter()
+
 
 def disagreements(account: Account) -> list[str]:
     """Return a sentence for everything that does not fit; none: every row is accounted for."""
     records = {view.id: view for view in account.records}
-    dead = {letter.job_id for letter in account.letters if letter.state is LetterState.OPEN}
     effects = account.entries.effects
+    with_effect, with_letter = account.with_effect(), account.with_letter()
     state = {row: records[i].state for row, i in account.ids.items() if i in records}
-    with_effect = {row for row, key in account.keys.items() if key in effects}
-    with_letter = {row for row, job_id in account.ids.items() if job_id in dead}
     succeeded = {row for row, now in state.items() if now is State.SUCCEEDED}
     buried = {row for row, now in state.items() if now is State.DEAD}
     every = set(account.rows)
     altered = {
         row
         for row in with_effect
-        if json.loads(effects[account.keys[row]]) != account.rows[row]
+        if json.loads(effects[account.keys[row]])["record"] != account.rows[row]
     }
     uncalled = {row for row in with_effect if account.keys[row] not in account.entries.called}
     findings = {
-        "lost: neither an effect nor a dead letter": every - with_effect - with_letter,
+        "lost: neither an effect nor a dead letter": account.lost(),
         "both an effect and a dead letter": with_effect & with_letter,
         "no record": every - set(state),
         "neither succeeded nor dead": set(state) - succeeded - buried,

@@ -73,16 +73,16 @@ def react(fault: Fault | None, *, call: int, repaired: bool) -> Reaction:
             return Reaction(status=400, effect=False)
         case Fault.REFUSED if not repaired:
             return Reaction(status=400, effect=False)
-        case Fault.BUSY if not repaired:
+        case Fault.BUSY | Fault.BUSY_ONCE if _happens(fault, call, repaired=repaired):
             return Reaction(status=503, effect=False)
-        case Fault.BUSY_ONCE if call == 1:
-            return Reaction(status=503, effect=False)
-        case Fault.LATE if not repaired:
-            return Reaction(status=201, effect=True, wait=LATE)
-        case Fault.LATE_ONCE if call == 1:
+        case Fault.LATE | Fault.LATE_ONCE if _happens(fault, call, repaired=repaired):
             return Reaction(status=201, effect=True, wait=LATE)
         case _:
             return Reaction(status=201, effect=True)
+
+
+def _happens(fault: Fault, call: int, *, repaired: bool) -> bool:
+    return call == 1 if fault in {Fault.BUSY_ONCE, Fault.LATE_ONCE} else not repaired
 
 
 def usual_wait(seed: int, *, row: int, call: int) -> timedelta:

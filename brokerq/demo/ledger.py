@@ -81,9 +81,7 @@ def read_entries(path: Path) -> Entries:
     with closing(_open(path)) as connection:
         return Entries(
             effects=dict(connection.execute("SELECT key, body FROM effects")),
-            statuses=dict(
-                connection.execute("SELECT status, count(*) FROM calls GROUP BY status")
-            ),
+            statuses=dict(connection.execute("SELECT status, count(*) FROM calls GROUP BY status")),
             called=dict(connection.execute("SELECT key, count(*) FROM calls GROUP BY key")),
         )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
 from brokerq.errors import ConfigurationError
 
 Row = dict[str, str]
+
+AIRPORTS = Path(__file__).with_name("airports.csv")
+"""See the README beside it."""
 
 
 def read_rows(path: Path | None, limit: int | None) -> list[Row]:
@@ -20,8 +22,8 @@ def read_rows(path: Path | None, limit: int | None) -> list[Row]:
     """
     if limit is not None and limit < 1:
         raise ConfigurationError(f"rows must be at least 1, got {limit}")
-    shown = "airports.csv" if path is None else str(path)
-    source = files("brokerq.demo").joinpath("airports.csv") if path is None else path
+    source = AIRPORTS if path is None else path
+    shown = str(source)
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", strict=True)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 from brokerq.demo.faults import RETRY_AFTER, Fault, plan, react, usual_wait
 from brokerq.demo.ledger import Ledger
@@ -33,30 +33,29 @@ class Registrar(ThreadingHTTPServer):
         self.repaired = threading.Event()
         self.closing = threading.Event()
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of callers that hang up: that is what late answers and kills lead to."""
         if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as it came
+            super().handle_error(request, client_address)
 
 
 class Call(BaseHTTPRequestHandler):
     """One call."""
 
-    server: Registrar
-
     def do_POST(self) -> None:
         """Answer by the path."""
         body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
-        if self.path == f"/{self.server.run}/entries":
-            self._register(body)
-        elif self.path == f"/{self.server.run}/repair":
-            self.server.repaired.set()
+        service = cast("Registrar", self.server)
+        if self.path == f"/{service.run}/entries":
+            self._register(service, body)
+        elif self.path == f"/{service.run}/repair":
+            service.repaired.set()
             self._answer(204)
         else:  # work that an interrupted demo left behind, for a service that is gone
             self._answer(404)
 
-    def _register(self, body: str) -> None:
-        service, key = self.server, self.headers.get("Idempotency-Key", "")
+    def _register(self, service: Registrar, body: str) -> None:
+        key = self.headers.get("Idempotency-Key", "")
         _, _, number = key.rpartition("/")
         if not number.isdecimal():
             self._answer(400)
@@ -66,9 +65,7 @@ class Call(BaseHTTPRequestHandler):
         reaction = react(fault, call=call, repaired=repaired)
         wait = usual_wait(service.seed, row=int(number), call=call) + reaction.wait
         # The effect comes before the wait, so that who gives up waiting cannot tell what happened.
-        service.ledger.enter(
-            key, status=reaction.status, effect=body if reaction.effect else None
-        )
+        service.ledger.enter(key, status=reaction.status, effect=body if reaction.effect else None)
         service.closing.wait(wait.total_seconds())
         self._answer(reaction.status)
 

@@ -33,6 +33,7 @@ class HookRunner:
         self._hooks = hooks
         self._user_loop = user_loop
         self._under_way: set[Future[None]] = set()
+        self._turn = asyncio.Lock()  # of the program's loop; it is fair, so the order is kept
 
     def wants(self, name: HookName) -> bool:
         """Tell whether anybody listens."""
@@ -41,9 +42,13 @@ class HookRunner:
     def fire(self, events: Sequence[tuple[Event, Sequence[Hook]]]) -> None:
         """Run the listeners, and each event's own hooks, on the program's loop."""
         if events:
-            future = asyncio.run_coroutine_threadsafe(self._hooks.fire(events), self._user_loop)
+            future = asyncio.run_coroutine_threadsafe(self._fire(events), self._user_loop)
             self._under_way.add(future)
             future.add_done_callback(self._under_way.discard)
+
+    async def _fire(self, events: Sequence[tuple[Event, Sequence[Hook]]]) -> None:
+        async with self._turn:
+            await self._hooks.fire(events)
 
     async def finish(self, *, within: float) -> None:
         """Wait for the hooks that run."""

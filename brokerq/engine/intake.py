@@ -29,6 +29,7 @@ logger = logging.getLogger("brokerq.worker")
 
 UNKNOWN_PAUSE = timedelta(seconds=15)
 OUTAGE_PAUSE = timedelta(seconds=1)
+_WRITTEN_BY_BROKERQ = frozenset({"bq-id", "bq-job", "bq-first-at"})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -109,7 +110,7 @@ class Intake:
 
     def _read(self, source: LaneReader, delivery: Delivery, now: datetime) -> Arrival:
         message = delivery.message
-        if "bq-id" not in message.headers or "bq-job" not in message.headers:
+        if not message.headers.keys() >= _WRITTEN_BY_BROKERQ:
             queue = self._registry.queues.get(delivery.lane.queue)
             message = adopt(
                 message,
@@ -141,12 +142,12 @@ class Intake:
         if definition is None or definition.idempotency_key is None or head.fingerprint is not None:
             return head
         if head.key is not None:
-            return replace(head, fingerprint=_fingerprint(message.body))
+            return head._replace(fingerprint=_fingerprint(message.body))
         try:
             key = definition.key(definition.signature.decode(message.body))
         except Exception:  # noqa: BLE001 - a body that does not fit is found when it is decoded
             return head
-        return replace(head, key=key, fingerprint=_fingerprint(message.body))
+        return head._replace(key=key, fingerprint=_fingerprint(message.body))
 
     def _early_verdict(self, arrival: Arrival, now: datetime) -> Verdict | None:
         """Return what is to become of a delivery that must not even be claimed, else None."""
@@ -230,14 +231,14 @@ class Intake:
             if run.outcome is None:
                 run.outcome = precheck(run.claimed, run.policy, now=now)
             if run.outcome is None:
-                await self._prepare(run, now)
+                await self._prepare(run)
             (start if run.outcome is None else ended).append(run)
         return start, ended
 
-    async def _prepare(self, run: Run, now: datetime) -> None:
+    async def _prepare(self, run: Run) -> None:
         definition = run.definition
         if definition is None:
-            run.outcome = await self._unknown(run, now)
+            run.outcome = await self._unknown(run)
             return
         try:
             run.arguments = definition.signature.decode(run.message.body)
@@ -253,24 +254,31 @@ class Intake:
                 max_attempts=run.policy.max_attempts,
             )
 
-    async def _unknown(self, run: Run, now: datetime) -> Unrunnable:
+    async def _unknown(self, run: Run) -> Unrunnable:
         """Let a job that nobody here knows wait for a worker that does: a deploy is under way."""
         name = run.head.job
         if not name:
             detail = "the message names no job, and its queue has no default job"
             return Unrunnable(reason="unknown_job", detail=detail)
-        left = self._unknown_wait - (now - await self._first_claim(run, now))
+        first_claim = await self._first_claim(run)
+        left = self._unknown_wait - (self._clock.now() - first_claim)
         detail = f"no job named {name!r} is registered with the worker's app"
         if left <= timedelta(0):
             return Unrunnable(reason="unknown_job", detail=detail)
         return Unrunnable(reason="unknown_job", detail=detail, wait=min(UNKNOWN_PAUSE, left))
 
-    async def _first_claim(self, run: Run, now: datetime) -> datetime:
+    async def _first_claim(self, run: Run) -> datetime:
+        """Return when the job was claimed first, since it was redriven if it was."""
         if self._store is None or not run.recorded:
             return run.claimed.first_at
-        [view] = await self._store.get([run.head.id])
-        begun = [step.at for step in view.history if step.state == State.RUNNING] if view else []
-        return begun[0] if begun else now
+        try:
+            [view] = await self._store.get([run.head.id])
+        except OUTAGE:
+            view = None  # it waits once more
+        redriven_at = run.claimed.first_at if run.claimed.redrives else None
+        begun = (step.at for step in view.history if step.state == State.RUNNING) if view else ()
+        later = (at for at in begun if redriven_at is None or at >= redriven_at)
+        return next(later, self._clock.now())
 
 
 def _fingerprint(body: bytes) -> str | None:

@@ -52,7 +52,9 @@ class LaneReader:
         self._stack = AsyncExitStack()
 
     def start(self) -> None:
-        """Begin to read."""
+        """Begin to read; harmless where it does."""
+        if self._receiving is not None:
+            return
         self._receiving = asyncio.create_task(self._read(), name=f"read {self.lane}")
 
     def nudge(self) -> None:

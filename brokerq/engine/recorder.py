@@ -12,7 +12,7 @@ from random import Random
 
 from brokerq.broker import Ack, Delivery, Release, Verdict
 from brokerq.clock import Clock
-from brokerq.dead_letter import Scene, describe, write_letter
+from brokerq.dead_letter import MESSAGE_LIMIT, Scene, cut, describe, write_letter
 from brokerq.decide import Decision, decide
 from brokerq.engine.lanes import LaneReader
 from brokerq.engine.run import Run
@@ -192,7 +192,7 @@ class Recorder:
             result=run.result if decision.state == State.SUCCEEDED else None,
             result_ttl=self._about.keep_result,
             failure=describe(outcome.error) if isinstance(outcome, Failed) else None,
-            note=decision.note or run.problem,
+            note=_note(decision.note or run.problem),
             letter=plan.letter,
             log=() if context is None else context.log.lines,
         )
@@ -248,3 +248,7 @@ class Recorder:
                     self._again(source, delivery)
         for source, verdicts in acks.items():
             await source.settle(verdicts)
+
+
+def _note(text: str | None) -> str | None:
+    return None if text is None else cut(text, MESSAGE_LIMIT)

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 from brokerq.engine.run import Ending, Run
 from brokerq.errors import PayloadError
@@ -41,6 +42,7 @@ class Runner:
         self._running: set[Run] = set()
         self._done: list[Run] = []
         self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def start(self, runs: Sequence[Run]) -> None:
         """Begin the runs; called from the engine's loop."""
@@ -52,6 +54,7 @@ class Runner:
 
     def close(self) -> None:
         """Take no more threads; those still running are left to themselves."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, runs: Sequence[Run]) -> None:
@@ -106,7 +109,7 @@ class Runner:
         if definition.signature.is_async:
             return await function(*args, **run.arguments)
         copied = contextvars.copy_context()
-        work = functools.partial(copied.run, function, *args, **run.arguments)
+        work = functools.partial(copied.run, _in_thread, function, args, run.arguments)
         return await self._user_loop.run_in_executor(self._threads, work)
 
     def _interrupt(self, runs: Sequence[Run], ending: Ending) -> None:
@@ -139,7 +142,18 @@ class Runner:
 
     def _flush(self) -> None:
         done, self._done = self._done, []
+        if self._closed:  # was abandoned; nobody is there to be told
+            return
         self._engine_loop.call_soon_threadsafe(self._on_done, done)
+
+
+def _in_thread(
+    function: Callable[..., object], args: tuple[object, ...], arguments: dict[str, Any]
+) -> object:
+    try:
+        return function(*args, **arguments)
+    except StopIteration as exc:  # no future can carry it: its waiter would wait for ever
+        raise RuntimeError("the handler raised StopIteration") from exc
 
 
 def _interrupted(run: Run, error: BaseException | None) -> Outcome:

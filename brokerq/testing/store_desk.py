@@ -85,8 +85,7 @@ def again(
     job: NewJob, *, epoch: int = 0, attempts: int | None = None, crashes: int | None = None
 ) -> NewJob:
     """Return the job as its message of that epoch says; counts as they were unless given."""
-    head = replace(
-        job.head,
+    head = job.head._replace(
         epoch=epoch,
         attempts=job.head.attempts if attempts is None else attempts,
         crashes=job.head.crashes if crashes is None else crashes,

@@ -31,6 +31,8 @@ from brokerq.broker import (
 from brokerq.connect import Backends, open_backends
 from brokerq.duration import ZERO
 from brokerq.errors import StoreUnavailableError
+from brokerq.record import ReserveAnswer, Reserved
+from brokerq.store import NewJob
 from tests.failure.spec import Fault, Outage
 
 STORE_CALLS = (
@@ -89,23 +91,45 @@ class Faults:
             raise StoreUnavailableError(f"the test keeps the store away from {call}")
 
 
-def install(faults: Faults, *, stepwise: bool) -> None:
+def install(faults: Faults, *, stepwise: bool, copies: int = 1) -> None:
     """Have every app of this process open watched backends.
 
     Args:
         faults: What happens at the points.
         stepwise: Settle as a broker does that cannot confirm a follow-up and remove the original at
             once: one after the other, and copies only.
+        copies: How often the broker takes each message that is published, as when a publisher tries
+            again because it heard nothing.
     """
 
     def opened(*args: Any, **kwargs: Any) -> Backends:
         backends = open_backends(*args, **kwargs)
+        if copies > 1:
+            _multiply(backends, copies - 1)
         _watch(backends.store, STORE_CALLS, faults)
         _watch(backends.broker, BROKER_CALLS, faults)
         _watch_consumers(backends.broker, faults, stepwise=stepwise)
         return backends
 
     session.open_backends = opened
+
+
+def _multiply(backends: Backends, more: int) -> None:
+    broker, store = cast("Any", backends.broker), cast("Any", backends.store)
+    publish, publish_recorded = backends.broker.publish, store.publish_recorded
+
+    async def published(messages: Sequence[Outgoing]) -> None:
+        for _ in range(more + 1):
+            await publish(messages)
+
+    async def recorded(jobs: Sequence[tuple[NewJob, Outgoing]]) -> Sequence[ReserveAnswer]:
+        answers: Sequence[ReserveAnswer] = await publish_recorded(jobs)
+        for _ in range(more):
+            pairs = zip(jobs, answers, strict=True)
+            await publish([job[1] for job, answer in pairs if isinstance(answer, Reserved)])
+        return answers
+
+    broker.publish, store.publish_recorded = published, recorded
 
 
 def _watch(target: object, calls: Sequence[str], faults: Faults) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import pytest
 
@@ -37,8 +37,8 @@ class Spawner:
     def ask(self, **command: str | int) -> int | None:
         """Have a command carried out; return the answer."""
         sending, receiving = self._process.stdin, self._process.stdout
-        assert isinstance(sending, IO)
-        assert isinstance(receiving, IO)
+        assert sending is not None
+        assert receiving is not None
         sending.write(json.dumps(command) + "\n")
         sending.flush()
         answer: int | None = json.loads(receiving.readline())
@@ -76,6 +76,19 @@ class Process:
         if self.code is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Ask it to end, as a supervisor does."""
+        self.send(signal.SIGTERM)
+
+    async def stop(self) -> None:
+        """Stop it where it is; returns when it stands still."""
+        self.send(signal.SIGSTOP)
+        await until(self.is_stopped, f"process {self.pid} to stop")
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.send(signal.SIGCONT)
+
     async def wait(self, patience: float = PATIENCE) -> int:
         """Return its exit code once it has ended."""
         await until(lambda: self.code is not None, f"process {self.pid} to end", patience)
@@ -97,9 +110,7 @@ class Process:
             time.sleep(LOOK)
 
 
-async def until(
-    condition: Callable[[], bool], what: str, patience: float = PATIENCE
-) -> None:
+async def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
     """Wait until the condition holds; fail the test when it takes too long."""
     deadline = time.monotonic() + patience
     while not condition():

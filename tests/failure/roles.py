@@ -14,7 +14,6 @@ from typing import Any, cast
 import brokerq_sqlite
 
 from brokerq import BrokerQ, client, redriving
-from brokerq.broker import Broker, Outgoing
 from brokerq.engine import upkeep, worker
 from brokerq.errors import BrokerqError
 from tests.failure.faults import Faults, install
@@ -29,7 +28,7 @@ def play(spec: Spec) -> int:
     """Do what the spec says; return the exit code."""
     logging.basicConfig(filename=spec.log, level=logging.INFO, format="%(process)d %(message)s")
     faults = Faults(spec.fault, spec.outage)
-    install(faults, stepwise=spec.place.store_url is not None)
+    install(faults, stepwise=spec.place.store_url is not None, copies=spec.copies)
     _shorten(spec)
     scribe = Scribe(ledger=Ledger(spec.place.ledger), reach=faults.reach)
     bq = build_app(spec.place, scribe)
@@ -86,8 +85,6 @@ async def _work(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
 
 async def _publish(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
     async with bq:
-        if spec.copies > 1:
-            _send_copies(bq, spec.copies)
         for job, arguments, key in spec.publish:
             n = arguments["n"]
             ledger.write("attempted", n=n)
@@ -98,10 +95,6 @@ async def _publish(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
             else:
                 ledger.write("confirmed", n=n, id=handle.id)
     return 0
-
-
-def _send_copies(bq: BrokerQ, copies: int) -> None:
-    """Have the broker take each message several times, as after a publish of unknown outcome."""
 
 
 async def _redrive(bq: BrokerQ, spec: Spec) -> int:

@@ -1,6 +1,5 @@
 """Records, and questions to the rules about them, with as little said as a case needs."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +19,7 @@ from brokerq.wire import Head
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE, SECOND, MINUTE = timedelta(seconds=30), timedelta(seconds=1), timedelta(minutes=1)
 HEAD = Head(id="j", job="work", first_at=AT)
-KEYED = replace(HEAD, key="k", fingerprint="f")
+KEYED = HEAD._replace(key="k", fingerprint="f")
 WAITING_STATES = (State.SCHEDULED, State.QUEUED, State.WAITING, State.RETRYING)
 
 

@@ -22,13 +22,12 @@ from brokerq.dead_letter import (
     read_letter,
     redriven,
     redriven_storeless,
-    strip,
     write_letter,
 )
 from brokerq.message import Message
 from brokerq.records import State
 from brokerq.store import Transition
-from brokerq.wire import read_head
+from brokerq.wire import read_head, without_verdict
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -91,7 +90,7 @@ class TestWriting:
     def test_a_letter_is_the_message_and_why(self) -> None:
         written = letter()
         assert written.body == BODY
-        assert strip(written).headers == {**MESSAGE.headers, "bq-epoch": "2"}
+        assert without_verdict(written).headers == {**MESSAGE.headers, "bq-epoch": "2"}
         dead = {n: t for n, t in written.headers.items() if n.startswith("bq-dead-")}
         assert dead == {
             "bq-dead-reason": "exhausted",
@@ -116,7 +115,7 @@ class TestWriting:
     def test_a_message_that_died_before_says_only_why_it_died_last(self) -> None:
         first = letter(raised(charge), note="once")
         second = write_letter(
-            strip(first),
+            without_verdict(first),
             reason="rejected",
             note=None,
             error=None,
@@ -275,7 +274,7 @@ class TestPuttingBack:
             epoch=0,
             scene=SCENE,
         )
-        assert strip(died) == message
+        assert without_verdict(died) == message
         head, back = redriven_storeless(died, now=AT)
         assert back.body == body
         assert {n: back.headers[n] for n in user} == user

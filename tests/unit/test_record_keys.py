@@ -44,14 +44,14 @@ class TestClaimWithAKey:
 
     @pytest.mark.parametrize("fingerprint", ["f", None])
     def test_a_new_job_whose_key_another_holds_is_skipped(self, fingerprint: str | None) -> None:
-        head = replace(KEYED, fingerprint=fingerprint)
+        head = KEYED._replace(fingerprint=fingerprint)
         answer, after = claiming(None, head=head, holder=self.HOLDER)
         assert answer == Duplicate(of="other")
         assert after is not None
         assert (after.state, after.key) == (State.SKIPPED, None)
 
     def test_a_new_job_whose_key_another_holds_with_another_payload_is_told_so(self) -> None:
-        head = replace(KEYED, fingerprint="g")
+        head = KEYED._replace(fingerprint="g")
         answer, after = claiming(None, head=head, holder=self.HOLDER)
         assert isinstance(answer, Claimed)
         assert answer.conflict == "other"
@@ -78,7 +78,7 @@ class TestReserve:
 
     @pytest.mark.parametrize("due", [None, AT + MINUTE])
     def test_a_free_key_is_reserved_under_a_lease(self, due: datetime | None) -> None:
-        answer, after = reserving(None, None, head=replace(KEYED, not_before=due))
+        answer, after = reserving(None, None, head=KEYED._replace(not_before=due))
         assert answer == Reserved(id="j")
         assert after == record(
             state=State.RESERVED, key="work:k", owner="p", lease_until=1_030.0, due_at=due
@@ -86,7 +86,7 @@ class TestReserve:
 
     def test_a_key_whose_window_is_over_is_free(self) -> None:
         holder = replace(self.HOLDER, expires_at=AT)
-        answer, _ = reserving(holder, replace(self.RESERVED, state=State.SUCCEEDED))
+        answer, _ = reserving(holder, self.RESERVED._replace(state=State.SUCCEEDED))
         assert answer == Reserved(id="j")
 
     def test_a_key_whose_job_has_no_record_any_more_is_free(self) -> None:
@@ -101,32 +101,32 @@ class TestReserve:
     def test_a_lapsed_reservation_is_taken_over_under_its_own_id(self) -> None:
         answer, after = reserving(self.HOLDER, self.RESERVED, now=30)
         assert answer == Reserved(id="first")
-        assert after == replace(self.RESERVED, owner="p", lease_until=1_060.0)
+        assert after == self.RESERVED._replace(owner="p", lease_until=1_060.0)
 
     @pytest.mark.parametrize("state", sorted(set(State) - {State.RESERVED}))
     def test_a_key_that_was_published_under_is_a_duplicate(self, state: State) -> None:
-        answer, after = reserving(self.HOLDER, replace(self.RESERVED, state=state))
+        answer, after = reserving(self.HOLDER, self.RESERVED._replace(state=state))
         assert (answer, after) == (Held(id="first"), None)
 
     @pytest.mark.parametrize("state", [State.RESERVED, State.RUNNING, State.SUCCEEDED])
     def test_another_payload_is_a_conflict_whatever_became_of_the_first(self, state: State) -> None:
-        head = replace(KEYED, fingerprint="g")
-        held_by = replace(self.RESERVED, state=state)
+        head = KEYED._replace(fingerprint="g")
+        held_by = self.RESERVED._replace(state=state)
         assert reserving(self.HOLDER, held_by, head=head, now=60) == (Conflict(id="first"), None)
 
     @pytest.mark.parametrize("state", sorted(set(State) - {State.RESERVED}))
     def test_asking_again_under_the_same_id_undoes_nothing(self, state: State) -> None:
         """Its answer was lost, its lease lapsed, and another published the job meanwhile."""
         holder = replace(self.HOLDER, job_id="j")
-        held_by = replace(self.RESERVED, id="j", state=state, fence=5)
+        held_by = self.RESERVED._replace(id="j", state=state, fence=5)
         assert reserving(holder, held_by, now=60) == (Held(id="j"), None)
 
     def test_asking_again_while_the_reservation_is_one_s_own_renews_it(self) -> None:
         holder = replace(self.HOLDER, job_id="j")
-        held_by = replace(self.RESERVED, id="j", owner="p")
+        held_by = self.RESERVED._replace(id="j", owner="p")
         answer, after = reserving(holder, held_by, now=10)
         assert answer == Reserved(id="j")
-        assert after == replace(held_by, lease_until=1_040.0)
+        assert after == held_by._replace(lease_until=1_040.0)
 
 
 class TestEnqueue:
@@ -137,7 +137,7 @@ class TestEnqueue:
         ("seconds", "state"), [(60, State.SCHEDULED), (0, State.QUEUED), (-60, State.QUEUED)]
     )
     def test_a_job_with_a_delay_is_scheduled(self, seconds: float, state: State) -> None:
-        head = replace(HEAD, not_before=AT + timedelta(seconds=seconds))
+        head = HEAD._replace(not_before=AT + timedelta(seconds=seconds))
         after = enqueue(None, head, now=at(0))
         assert after is not None
         assert (after.state, after.due_at) == (state, head.not_before)
@@ -156,7 +156,7 @@ class TestKey:
 
     def test_a_key_is_the_job_s_own(self) -> None:
         assert scoped_key(KEYED) == "work:k"
-        assert scoped_key(replace(KEYED, job="play")) == "play:k"
+        assert scoped_key(KEYED._replace(job="play")) == "play:k"
         assert scoped_key(HEAD) is None
 
     def test_a_success_holds_its_key_for_the_window(self) -> None:

@@ -11,6 +11,7 @@ from brokerq.records import (
     CancelAnswer,
     Claimed,
     Hold,
+    KeyRecord,
     Record,
     Recorded,
     Stale,
@@ -35,7 +36,7 @@ from tests.unit.example_records import (
 
 class TestClaim:
     def test_a_job_without_a_record_is_claimed_as_its_message_says(self) -> None:
-        head = replace(HEAD, epoch=1, attempts=2, crashes=1, redrives=1, expires_at=AT + MINUTE)
+        head = HEAD._replace(epoch=1, attempts=2, crashes=1, redrives=1, expires_at=AT + MINUTE)
         answer, after = claiming(None, head=head)
         assert answer == Claimed(
             fence=9,
@@ -92,7 +93,7 @@ class TestClaim:
     @pytest.mark.parametrize("epoch", [2, 3])
     def test_a_job_that_ended_never_runs_again(self, state: State, epoch: int) -> None:
         ended = record(state=state, epoch=2, attempts=3, crashes=1, redrives=1)
-        answer, after = claiming(ended, head=replace(HEAD, epoch=epoch))
+        answer, after = claiming(ended, head=HEAD._replace(epoch=epoch))
         assert after is None
         assert answer == Recorded(
             state=state, epoch=2, attempts=3, crashes=1, redrives=1, first_at=AT
@@ -128,7 +129,7 @@ class TestClaim:
         assert overdue.wait == timedelta(0)
 
     def test_what_a_message_counts_is_a_lower_bound(self) -> None:
-        answer, after = claiming(record(attempts=1, crashes=2), head=replace(HEAD, attempts=2))
+        answer, after = claiming(record(attempts=1, crashes=2), head=HEAD._replace(attempts=2))
         assert isinstance(answer, Claimed)
         assert (answer.attempts, answer.crashes) == (2, 2)
         assert after is not None
@@ -241,6 +242,13 @@ class TestCancel:
         assert cancel(running(cancelling=True))[0] == CancelAnswer.REQUESTED
 
 
+def redriving(
+    dead: Record | None, holder: KeyRecord | None = None, *, now: int = 5, force: bool = False
+) -> Record | str:
+    head = HEAD._replace(key="k", epoch=2)
+    return redrive(dead, holder, head, died_in=2, force=force, now=at(now))
+
+
 class TestRedrive:
     DEAD = record(
         state=State.DEAD,
@@ -255,7 +263,7 @@ class TestRedrive:
     )
 
     def test_a_redriven_job_has_the_next_epoch_and_fresh_budgets(self) -> None:
-        assert redrive(self.DEAD, now=at(5)) == record(
+        assert redriving(self.DEAD, now=5) == record(
             state=State.QUEUED,
             first_at=AT + timedelta(seconds=5),
             epoch=3,
@@ -269,13 +277,42 @@ class TestRedrive:
         )
 
     def test_a_passed_deadline_is_cleared(self) -> None:
-        assert redrive(self.DEAD, now=at(60)).expires_at is None
-        assert redrive(replace(self.DEAD, expires_at=None), now=at(60)).expires_at is None
+        for deadline in (self.DEAD.expires_at, None):
+            redriven = redriving(self.DEAD._replace(expires_at=deadline), now=60)
+            assert isinstance(redriven, Record)
+            assert redriven.expires_at is None
+
+    @pytest.mark.parametrize("state", sorted(set(State) - {State.DEAD, State.EXPIRED}))
+    def test_what_is_not_dead_is_not_redriven(self, state: State) -> None:
+        assert redriving(self.DEAD._replace(state=state)) == f"job j is {state}, it is not dead"
+
+    def test_the_third_redrive_needs_force(self) -> None:
+        twice = self.DEAD._replace(redrives=2)
+        why = redriving(twice)
+        assert isinstance(why, str)
+        assert "needs force" in why
+        assert isinstance(redriving(twice, force=True), Record)
+
+    def test_a_key_that_another_job_took_is_not_taken_back(self) -> None:
+        holder = KeyRecord(key="work:k", job_id="other")
+        assert redriving(self.DEAD, holder) == "the key of job j was taken by job other"
+        assert isinstance(redriving(self.DEAD, replace(holder, job_id="j")), Record)
+
+    def test_a_job_that_died_of_a_key_conflict_takes_the_key_when_it_is_redriven(self) -> None:
+        redriven = redriving(self.DEAD._replace(key=None))
+        assert isinstance(redriven, Record)
+        assert redriven.key == "work:k"
+
+    def test_a_record_that_is_gone_is_made_anew_from_the_letter(self) -> None:
+        redriven = redriving(None)
+        assert isinstance(redriven, Record)
+        assert (redriven.epoch, redriven.redrives) == (3, 1)
 
     def test_the_old_message_does_not_run_the_redriven_job(self) -> None:
-        redriven = redrive(self.DEAD, now=at(5))
-        old = replace(HEAD, epoch=2, attempts=2)
+        redriven = redriving(self.DEAD, now=5)
+        assert isinstance(redriven, Record)
+        old = HEAD._replace(epoch=2, attempts=2)
         assert claiming(redriven, head=old) == (Stale(), None)
-        answer, _ = claiming(redriven, head=replace(HEAD, epoch=3))
+        answer, _ = claiming(redriven, head=HEAD._replace(epoch=3))
         assert isinstance(answer, Claimed)
         assert (answer.attempts, answer.crashes) == (0, 0)

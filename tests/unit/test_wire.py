@@ -1,6 +1,5 @@
 """What the headers of a message mean."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -65,7 +64,7 @@ def test_a_header_that_has_its_default_is_left_out() -> None:
 
 
 def test_the_users_headers_cannot_pass_for_brokerq_s() -> None:
-    headers = write_headers(replace(HEAD, user={"bq-id": "forged", "mine": "kept"}))
+    headers = write_headers(HEAD._replace(user={"bq-id": "forged", "mine": "kept"}))
     assert headers == {**REQUIRED, "mine": "kept"}
 
 
@@ -139,7 +138,7 @@ class TestAdopt:
 
     def test_a_message_without_headers_becomes_the_default_job(self) -> None:
         adopted = self.adopted({})
-        assert read_head(adopted) == replace(HEAD, id="given")
+        assert read_head(adopted) == HEAD._replace(id="given")
         assert adopted.body == b'{"a":1}'
 
     def test_what_the_message_says_itself_is_kept(self) -> None:

@@ -1,7 +1,6 @@
 """What happens around the workers: publishing, redriving, cancelling, and time."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 
 from brokerq.catalogue import Letter, LetterState, Redrive
@@ -99,7 +98,7 @@ def _over(publisher: Publisher) -> Publisher:
 
 @cache
 def _published_as(message: int, job_id: str) -> int:
-    head = replace(head_of(message), id=job_id)
+    head = head_of(message)._replace(id=job_id)
     return number_of(Message(headers=write_headers(head), body=message_of(message).body))
 
 
@@ -197,7 +196,7 @@ def _time(world: World, scenario: Scenario) -> Iterator[Step]:
         if record is None:
             continue
         if record.due_at is not None and record.due_at > world.now.wall:
-            due = replace(record, due_at=world.now.wall)
+            due = record._replace(due_at=world.now.wall)
             yield Step(f"{job_id} is due", world.with_job(job_id, job._replace(record=due)))
         if record.lease_until:
             yield from _lapse(world, job_id, record.owner, record.fence)

@@ -174,7 +174,13 @@ def can_redrive(world: World, job_id: str) -> bool:
     record = world.job(job_id).record
     if newest is None or newest.state != LetterState.OPEN or record is None:
         return False
-    return record.key is None or records.key_is_free(world.key, for_job=job_id, now=world.now)
+    return isinstance(_put_back(world, newest, record), Record)
+
+
+def _put_back(world: World, letter: Entry, record: Record) -> Record | str:
+    head = head_of(letter.message)
+    holder = None if head.key is None else world.key
+    return records.redrive(record, holder, head, died_in=letter.epoch, force=False, now=world.now)
 
 
 def newest_letter(world: World, job_id: str) -> Entry | None:
@@ -186,7 +192,9 @@ def begin_redrive(world: World, letter: Entry) -> World:
     job = world.job(letter.id)
     if job.record is None:
         raise ViolationError("P1: a dead letter without a record")
-    record = records.redrive(job.record, now=world.now)
+    record = _put_back(world, letter, job.record)
+    if isinstance(record, str):
+        raise ViolationError(f"P6: a redrive that was possible was refused: {record}")
     if record.key is not None:
         world = _take_key(world, record.key, head_of(letter.message))
     ledger = job.ledger._replace(

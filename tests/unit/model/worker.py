@@ -1,7 +1,6 @@
 """What a worker does with a delivery, one step at a time, and how it can fail between any two."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from random import Random
 
@@ -254,4 +253,4 @@ def lapse(world: World, slot: Slot) -> World | None:
 def lapse_record(world: World, job_id: str) -> World:
     job = world.job(job_id)
     assert job.record is not None
-    return world.with_job(job_id, job._replace(record=replace(job.record, lease_until=0.0)))
+    return world.with_job(job_id, job._replace(record=job.record._replace(lease_until=0.0)))
