@@ -13,7 +13,7 @@ APT := apt-get install -y python3 python3-venv make git
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench chaos clean
+.PHONY: help venv demo test check bench chaos docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ check: $(READY) ## Lint, check the format, the types and the import contracts
 bench: $(READY) ## Measure the speed, beside the raw client
 	$(BIN)/python -m tests.bench.run
 
+docs: $(READY) ## Write the tables in the README that come from the code
+	$(BIN)/python -m tests.docs
+
 chaos: $(READY) ## Kill and pause workers at random for a long time, from a seed
-	$(BIN)/pytest -m chaos --timeout=900 tests/failure
+	$(BIN)/pytest -m chaos --timeout=900 tests/failure tests/unit/test_model.py
 
 clean: ## Remove the virtual environments and all caches
 	rm -rf .venv .venv-* build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -131,8 +131,9 @@ class Client:
         Where another publisher holds the reservation this waits, at most until its lease ends.
         """
         runtime = self._runtime
+        own_id = parcel.outgoing.id
         while True:
-            [answer] = await store.reserve([parcel.new], owner=runtime.owner, lease=RESERVATION)
+            [answer] = await store.reserve([parcel.new], owner=own_id, lease=RESERVATION)
             if not isinstance(answer, Pending):
                 break
             wait = min(answer.wait, PENDING_POLL) if answer.wait else PENDING_POLL
@@ -141,13 +142,14 @@ class Client:
             raise _conflict(answer, parcel)
         if isinstance(answer, Held):
             return Published(answer.id, duplicate=True)
-        if answer.id != parcel.outgoing.id:
+        if answer.id != own_id:
             parcel = relabel(parcel, answer.id, now=runtime.clock.now())
         try:
             await runtime.broker.publish([parcel.outgoing])
         except PublishError as exc:
-            if not exc.unknown:
-                await store.free([answer.id], owner=runtime.owner)
+            # One taken over stays: its first publisher's message may be in the broker.
+            if not exc.unknown and answer.id == own_id:
+                await store.free([own_id], owner=own_id)
             raise
         await self._record(store, [parcel])
         return Published(answer.id, duplicate=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from brokerq.joblog import JobLog
@@ -31,11 +31,11 @@ class Context:
         correlation: The publisher's correlation id, or None.
         tags: Words the publisher gave.
         headers: The publisher's own headers.
-        log: Logs to `brokerq.job` and keeps the lines with the job's record.
     """
 
     __slots__ = (
         "_cancelled",
+        "_log",
         "attempt",
         "correlation",
         "crashes",
@@ -47,7 +47,6 @@ class Context:
         "id",
         "job",
         "key",
-        "log",
         "max_attempts",
         "queue",
         "redrives",
@@ -70,8 +69,20 @@ class Context:
         self.correlation: str | None = head.correlation
         self.tags: tuple[str, ...] = head.tags
         self.headers: Mapping[str, str] = head.user
-        self.log = JobLog(_logger, job_id=head.id, job=head.job, attempt=self.attempt)
+        self._log: JobLog | None = None
         self._cancelled = False
+
+    @property
+    def log(self) -> JobLog:
+        """Logs to `brokerq.job` and keeps the lines with the job's record."""
+        if self._log is None:
+            self._log = JobLog(_logger, job_id=self.id, job=self.job, attempt=self.attempt)
+        return self._log
+
+    @property
+    def logged(self) -> Sequence[str]:
+        """The lines that `log` was given in this attempt."""
+        return () if self._log is None else self._log.lines
 
     @property
     def cancelled(self) -> bool:

@@ -40,6 +40,9 @@ class Decision:
     note: str | None = None
 
 
+_SUCCEEDED = Decision(state=State.SUCCEEDED, attempt=True)
+
+
 def precheck(claimed: Claimed, policy: RetryPolicy, *, now: datetime) -> Unrunnable | None:
     """Return why a claimed job must not be run, or None."""
     if claimed.conflict is not None:
@@ -66,7 +69,7 @@ def decide(
     """Return what is to be recorded of a run."""
     match outcome:
         case Succeeded():
-            return Decision(state=State.SUCCEEDED, attempt=True)
+            return _SUCCEEDED
         case Interrupted():
             return Decision(state=State.QUEUED)
         case Cancelled():

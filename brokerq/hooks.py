@@ -69,6 +69,11 @@ class Hooks:
             raise ConfigurationError(f"there is no hook {name!r}: use one of {known}")
         self._listeners[name].append(hook)
 
+    @property
+    def listening(self) -> bool:
+        """Whether anybody listens to anything."""
+        return bool(self._listeners)
+
     def wants(self, name: HookName) -> bool:
         """Tell whether anybody listens."""
         return name in self._listeners

@@ -105,7 +105,7 @@ class InlineJob(Following):
             result=result,
             failure=None,
             note=None,
-            log=context.log.lines,
+            log=context.logged,
         )
 
     @property

@@ -100,8 +100,7 @@ class KeyRecord:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(NamedTuple):
     """The job is yours until the lease ends.
 
     Attributes:

@@ -175,7 +175,7 @@ def _claim_new(
     if not is_conflict(holder, head.fingerprint):
         return Duplicate(of=holder.job_id), record
     answer, record = _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
-    return replace(answer, conflict=holder.job_id), record
+    return answer._replace(conflict=holder.job_id), record
 
 
 def _take(

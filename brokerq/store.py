@@ -2,6 +2,7 @@
 
 An adapter inherits these protocols by name and is proven by `brokerq.testing.StoreContract`. What a
 record becomes is decided by `brokerq.records`; a store reads, asks, and writes in one transaction.
+What is made for every delivery is a tuple: these are a worker's most frequent objects.
 All calls of one store come from one event loop, and every call may raise `StoreUnavailableError`
 (nothing is known to have been written) or `StorageError`.
 
@@ -14,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from brokerq.broker import Broker, Outgoing
 from brokerq.catalogue import (
@@ -53,8 +54,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job as its publisher, or its first delivery, knows it.
 
     Attributes:
@@ -68,8 +68,7 @@ class NewJob:
     level: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(NamedTuple):
     """A worker asks for a delivered job.
 
     Attributes:
@@ -81,8 +80,7 @@ class Claim:
     lease: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class Holding(NamedTuple):
     """A worker's proof that it holds a job."""
 
     id: str
@@ -103,8 +101,7 @@ class Failure:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
+class Finish(NamedTuple):
     """A worker's verdict on a job it holds; a release too.
 
     Attributes:

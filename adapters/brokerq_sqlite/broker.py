@@ -28,7 +28,7 @@ from brokerq.message import Message
 from brokerq_sqlite import outgoing
 from brokerq_sqlite.consumer import SqliteConsumer
 from brokerq_sqlite.database import Database
-from brokerq_sqlite.deliveries import unblock
+from brokerq_sqlite.deliveries import release_lapsed, unblock
 from brokerq_sqlite.errors import OutcomeUnknownError
 from brokerq_sqlite.queries import load
 from brokerq_sqlite.topology import Topology
@@ -36,7 +36,8 @@ from brokerq_sqlite.wire import MAX_BODY, read_message, texts
 from brokerq_sqlite.writer import Transaction
 
 _COUNT = load("count_messages")
-_PURGE = load("purge_messages")
+_PURGE_BLOCKED = load("purge_blocked_messages")
+_PURGE_READY = load("purge_ready_messages")
 _FIND_LAST = load("find_last_message")
 _READ_DEAD = load("read_dead_messages")
 _DISCARD = load("discard_dead_messages")
@@ -151,11 +152,13 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
         last = await self.database.read(lambda db: int(db.execute(_FIND_LAST).fetchone()[0]))
         removed = 0
         for lane in lanes:
-            for state in (0, 2):
+            # What waits behind others goes first: else it would only move up.
+            for statement in (_PURGE_BLOCKED, _PURGE_READY):
                 step = _PURGE_STEP
                 while step == _PURGE_STEP:
-                    values = {"lane": lane, "state": state, "last": last, "limit": _PURGE_STEP}
-                    step = await self.database.write(partial(_purge, values))
+                    mono = self.database.clock.monotonic()
+                    purge = partial(_purge, statement, lane=lane, last=last, mono=mono)
+                    step = await self.database.write(purge)
                     removed += step
         return removed
 
@@ -204,8 +207,10 @@ def _count(db: sqlite3.Connection, queue: str, *, app: int, now: int, mono: floa
     )
 
 
-def _purge(values: dict[str, int], transaction: Transaction) -> int:
-    rows = transaction.db.execute(_PURGE, values).fetchall()
+def _purge(statement: str, transaction: Transaction, *, lane: int, last: int, mono: float) -> int:
+    release_lapsed(transaction, lane=lane, mono=mono)
+    values = {"lane": lane, "last": last, "limit": _PURGE_STEP}
+    rows = transaction.db.execute(statement, values).fetchall()
     order_keys = [order_key for (order_key,) in rows if order_key is not None]
     if order_keys:
         unblock(transaction, order_keys)

@@ -47,7 +47,7 @@ class Nothing(NamedTuple):
 def claim(transaction: Transaction, wanted: Claim) -> list[ClaimedRow] | Nothing:
     """Take messages of the lane, in order; what is held for too long is free again."""
     db = transaction.db
-    db.execute(_LAPSE, (wanted.lane, wanted.mono))
+    release_lapsed(transaction, lane=wanted.lane, mono=wanted.mono)
     rows: list[ClaimedRow] = db.execute(
         _CLAIM,
         {
@@ -62,6 +62,11 @@ def claim(transaction: Transaction, wanted: Claim) -> list[ClaimedRow] | Nothing
         rows.sort()  # SQLite returns them in no particular order; ids are unique
         return rows
     return Nothing(*db.execute(_NEXT_EVENT, {"lane": wanted.lane}).fetchone())
+
+
+def release_lapsed(transaction: Transaction, *, lane: int, mono: float) -> None:
+    """Free what is held for too long."""
+    transaction.db.execute(_LAPSE, (lane, mono))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

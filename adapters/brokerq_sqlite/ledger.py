@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
@@ -61,7 +62,7 @@ class Ledger:
         self.micros = to_micros(now.wall)
         self._loaded: set[str] = set()
         self._long: dict[str, str] = {}
-        self._rows: dict[str, list[Row]] = {}
+        self._rows: defaultdict[str, list[Row]] = defaultdict(list)
         self._changed_keys: set[str] = set()
 
     def load(self, ids: Collection[str]) -> None:
@@ -299,7 +300,7 @@ class Ledger:
         )
 
     def _put(self, statement: str, row: Row) -> None:
-        self._rows.setdefault(statement, []).append(row)
+        self._rows[statement].append(row)
 
     def flush(self) -> None:
         """Write everything, one statement for each kind of change."""

@@ -29,8 +29,6 @@ _CLOSE_LETTER = load("close_letter")
 _FIND_LAPSED = load("find_lapsed_redrives")
 _MARK_BURIED = load("mark_buried")
 
-"""From the third time on only with `force`: a job that keeps dying is a loop."""
-
 
 def file_letter(ledger: Ledger, record: Record, message: Message, failure: Failure | None) -> None:
     """Enter the dead letter of a job that has just been buried; once per epoch."""

@@ -46,10 +46,11 @@ def search(
     now: int,
 ) -> list[JobView]:
     """Look in each state by itself: the index has each in the order of ids."""
+    statement = _SEARCH_JOBS.format(index=_index_for(wanted))
     states: Sequence[State | None] = [None] if wanted.states is None else sorted(set(wanted.states))
     rows: list[JobRow] = []
     for state in states:
-        conditions = Conditions(_SEARCH_JOBS, {"app": app})
+        conditions = Conditions(statement, {"app": app})
         conditions.equal("state", None if state is None else state.value)
         conditions.equal("job", wanted.job)
         conditions.equal("queue", wanted.queue)
@@ -62,6 +63,14 @@ def search(
         rows += map(JobRow._make, db.execute(*conditions.query("id DESC", limit)))
     newest = nlargest(limit, rows, key=lambda row: row.id) if len(states) > 1 else rows
     return [_view(row, now) for row in newest]
+
+
+def _index_for(wanted: JobFilter) -> str:
+    if wanted.key is not None:
+        return "INDEXED BY jobs_by_key"
+    if wanted.correlation is not None:
+        return "INDEXED BY jobs_by_correlation"
+    return "" if wanted.states is None else "INDEXED BY jobs_by_state"
 
 
 def counts(db: sqlite3.Connection, app: int) -> dict[tuple[str, State], int]:

@@ -131,8 +131,8 @@ class _Peers:
         with self._guard:
             try:
                 names = os.listdir(self._directory)  # noqa: PTH208 - a third of the time of iterdir
-            except FileNotFoundError:
-                return  # nobody has ever waited
+            except OSError:
+                return  # nobody has ever waited; or they look by themselves
             for gone in self._open.keys() - names:
                 os.close(self._open.pop(gone))
             peers = [name for name in names if name != self.skip and not name.startswith(".")]

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from brokerq.errors import BrokerqError
+from brokerq.errors import BrokerqError, StorageError
 from brokerq_sqlite.calls import Call, CallThread, answer_all, fail_all
 from brokerq_sqlite.errors import translate
 from brokerq_sqlite.session import Options, Session
@@ -52,12 +52,23 @@ def serve(thread: CallThread[Transaction], options: Options, announce: Announce)
                 fail_all(calls, exc)
                 answer_all(calls)
                 continue
-        touched = _run_group(session, calls)
-        if touched:
-            announce(touched)
+        try:
+            touched = _run_group(session, calls)
+            if touched:
+                announce(touched)
+        except Exception as exc:  # noqa: BLE001 - nobody may wait for ever for a thread that died
+            fail_all(calls, _unexpected(session.path, exc))
+            session.close()
+            session = None
         answer_all(calls)
     if session is not None:
         session.close()
+
+
+def _unexpected(path: Path, exc: Exception) -> StorageError:
+    error = StorageError(f"{path} cannot be used: {exc!r}")
+    error.__cause__ = exc
+    return error
 
 
 def _run_group(session: Session, calls: list[Call[Transaction]]) -> dict[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -31,7 +32,7 @@ def read_arguments(pairs: Sequence[str], document: str | None) -> dict[str, obje
     """Return the arguments; single ones go over those of the document."""
     arguments: dict[str, object] = {}
     if document is not None:
-        text = click.get_text_stream("stdin").read() if document == "-" else document
+        text = sys.stdin.read() if document == "-" else document
         arguments = _read_object(text)
     for pair in pairs:
         name, equals, text = pair.partition("=")

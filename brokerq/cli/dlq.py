@@ -83,7 +83,12 @@ def show_letter(*, job_id: str, reference: str | None, output: Format) -> int:
 @selection_options(limit=None, states=True)
 @app_option
 @click.option(
-    "--output", "target", type=click.File("w", encoding="utf-8"), default="-", metavar="FILE"
+    "--output",
+    "target",
+    type=click.File("w", encoding="utf-8"),
+    default="-",
+    metavar="FILE",
+    help="Instead of stdout.",
 )
 def export_letters(*, selection: Selection, reference: str | None, target: IO[str]) -> int:
     """Write dead letters whole, a JSON line each: headers, and the body byte for byte."""

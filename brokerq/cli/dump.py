@@ -8,13 +8,15 @@ import signal
 import sys
 from collections.abc import Sequence
 
+STDERR = 2
+
 
 def dump_on_quit(
     loop: asyncio.AbstractEventLoop, loops: Sequence[asyncio.AbstractEventLoop]
 ) -> None:
     """Have SIGQUIT write threads at once, and tasks as soon as `loop` gets to it."""
     loop.add_signal_handler(signal.SIGQUIT, dump_tasks, loops)
-    faulthandler.register(signal.SIGQUIT, file=sys.stderr, all_threads=True, chain=True)
+    faulthandler.register(signal.SIGQUIT, file=STDERR, all_threads=True, chain=True)
 
 
 def dump_tasks(loops: Sequence[asyncio.AbstractEventLoop]) -> None:

@@ -41,7 +41,12 @@ def jobs() -> None:
 @jobs.command("ls")
 @app_option
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice([s.value for s in State]), metavar="STATE"
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([s.value for s in State]),
+    metavar="STATE",
+    help="Only in this state, such as queued, running or dead. Repeatable.",
 )
 @click.option("--job", help="Only this job.")
 @click.option("--queue", help="Only this queue.")
@@ -50,7 +55,9 @@ def jobs() -> None:
 @click.option("--correlation", help="Only with this correlation id.")
 @click.option("--older-than", type=duration, help="Only published longer ago.")
 @click.option("--newer-than", type=duration, help="Only published since.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most."
+)
 @json_options
 def list_jobs(
     *,

@@ -58,9 +58,7 @@ def _formatter(log_format: LogFormat) -> ProcessorFormatter:
         last = [processors.format_exc_info, processors.JSONRenderer()]
     else:
         colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-        last = [
-            dev.ConsoleRenderer(colors=colors, exception_formatter=dev.plain_traceback, pad_event=0)
-        ]
+        last = [dev.ConsoleRenderer(0, colors=colors, exception_formatter=dev.plain_traceback)]
     return stdlib.ProcessorFormatter(
         foreign_pre_chain=first,
         processors=[stdlib.ProcessorFormatter.remove_processors_meta, *last],

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar, cast
 
 import click
 
@@ -65,7 +65,7 @@ def write_fields(content: JsonObject, *, names: Iterable[str]) -> None:
     for name, value in shown.items():
         if isinstance(value, list):
             click.echo(f"{name}:")
-            for line in value:  # pyright: ignore[reportUnknownVariableType]
+            for line in cast("list[object]", value):
                 click.echo(f"  {show(line)}")
         elif isinstance(value, str) and "\n" in value:
             click.echo(f"{name}:")

@@ -40,7 +40,7 @@ async def register(ctx: Context, entry: str, record: dict[str, str]) -> None:
         case 503 if answer.retry_after is not None:
             raise RetryAfter(answer.retry_after, "the service is busy")
         case status if 400 <= status < 500:  # noqa: PLR2004 - asking again is no use
-            raise Reject(f"the service refused it with {status}")
+            raise Reject(f"refused with {status}")
         case status:
             raise ServiceError(f"the service answered {status}")
 

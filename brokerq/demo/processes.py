@@ -42,12 +42,17 @@ def service(folder: Path, *, run: str, rows: int, seed: int) -> Generator[str]:
 
 
 class Workers:
-    """Two `brokerq worker` processes and their log files; leaving the block stops them."""
+    """Two `brokerq worker` processes and their log files; leaving the block stops them.
+
+    They also stop when the demo is gone, however it went: they are told to watch a pipe whose other
+    end it holds.
+    """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = {**os.environ, **environment}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._watched, self._held = os.pipe()
 
     def __enter__(self) -> Self:
         return self
@@ -66,13 +71,16 @@ class Workers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        os.close(self._watched)
+        os.close(self._held)
 
     def start(self, number: int) -> int:
         """Start worker `number`, as its own process; return the process id."""
         with self._log(number).open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - this package's own program
-                [sys.executable, *_WORKER],
+                [sys.executable, *_WORKER, "--supervisor", str(self._watched)],
                 env=self._environment,
+                pass_fds=[self._watched],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -60,20 +60,20 @@ def run_demo(csv: Path | None, rows: int | None, seed: int, echo: Callable[[str]
     settings = load_settings()
     if settings.mode == "inline":
         raise ConfigurationError("the demo wants a queue: unset BROKERQ_MODE")
-    folder = Path(tempfile.mkdtemp(prefix="brokerq-demo-"))
-    file = f"sqlite:///{folder / 'queue.db'}"
-    url, store_url = (settings.url, settings.store_url) if settings.url else (file, file)
-    if Url.parse(url).scheme == "memory":
+    if settings.url and Url.parse(settings.url).scheme == "memory":
         raise ConfigurationError(
             "memory:// ends with its process, and the demo kills one: "
             "unset BROKERQ_URL, or name a broker that several processes can reach"
         )
-    place = Place(folder=folder, url=url, store_url=store_url)
+    folder = Path(tempfile.mkdtemp(prefix="brokerq-demo-"))
+    file = f"sqlite:///{folder / 'queue.db'}"
+    url, store_url = (settings.url, settings.store_url) if settings.url else (file, file)
+    place = Place(folder=folder, fresh=not settings.url, url=url, store_url=store_url)
     name = "airports.csv" if csv is None else csv.name
     with closing(open_screen(echo)) as screen:
         screen.say(f"brokerq demo: {len(found):,} rows of {name}, seed {seed}")
         screen.say(f"queue:   {Url.parse(url)}")
-        if not settings.url:
+        if place.fresh:
             screen.say("         (a new file; BROKERQ_URL chooses another broker)")
         try:
             return asyncio.run(_main(screen, found, place, seed))
@@ -87,10 +87,12 @@ class Place:
     """Where a run's files and queue are.
 
     Attributes:
+        fresh: Whether the queue is a new file of the demo's own.
         store_url: None: where the queue is.
     """
 
     folder: Path
+    fresh: bool
     url: str
     store_url: str | None
 
@@ -112,7 +114,7 @@ async def _main(screen: Screen, rows: dict[int, Row], place: Place, seed: int) -
         await anything_left(bq, run)  # refused where no records are kept, before anything starts
         with ExitStack() as stack:
             address = stack.enter_context(service(place.folder, run=run, rows=len(rows), seed=seed))
-            screen.say(f"service: {address} (answers some calls late, with 503 or 400)")
+            screen.say(f"service: {address} (some answers: late, 503 or 400)")
             workers = stack.enter_context(Workers(place.folder, place.environment))
             job = job.options(correlation=run, headers={"service": address})
             publisher = Publisher(job, rows, run=run, seed=seed)
@@ -162,7 +164,7 @@ class Demo:
         await self._watch("first run", rows)
         before = publisher.twice
         await publisher.publish_again(await self._succeeded())
-        screen.say(f"{publisher.twice - before:,} rows that have succeeded published again")
+        screen.say(f"published again, though succeeded: {publisher.twice - before:,} rows")
         records, letters = await self._read()
         screen.table(
             first_table(
@@ -182,7 +184,7 @@ class Demo:
         """
         _, letters = await self._read()
         count = len(letters)
-        self._screen.say(f"the service is repaired; {count:,} dead letters are redriven")
+        self._screen.say(f"the service is repaired; dead letters redriven: {count:,}")
         for _ in range(REDRIVES):
             for ids in pages([letter.job_id for letter in letters], REDRIVE_BATCH):
                 for answer in await self._bq.dead_letters.redrive(ids, by="demo"):
@@ -238,10 +240,11 @@ class Demo:
         return 0
 
     def _hint(self) -> None:
-        self._screen.say(
-            f"\nTo look around:\n  export BROKERQ_URL={Url.parse(self._place.url)}\n"
-            "  brokerq dlq ls -A brokerq.demo.app:bq"
-        )
+        self._screen.say("\nto look around:")
+        if self._place.fresh:
+            self._screen.say(f"  export BROKERQ_URL={self._place.url}")
+        self._screen.say("  brokerq dlq ls -A brokerq.demo.app:bq")
+        self._screen.say(f"  ls {self._place.folder}")
 
     async def _succeeded(self) -> list[int]:
         records, _ = await self._read()

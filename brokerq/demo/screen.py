@@ -73,7 +73,7 @@ class PlainScreen(Screen):
         self._last = now
         self._echo(
             f"  {now - self._begun:5.1f} s  {progress.phase}: {progress.ended:,} of "
-            f"{progress.total:,}; {progress.detail}"
+            f"{progress.total:,} ended; {progress.detail}"
         )
 
     def table(self, table: Table) -> None:

@@ -78,7 +78,7 @@ def first_table(tally: Tally, entries: Entries, *, rows: int, twice: int, absorb
             Line(label="rows", value=rows),
             Line(label="published", value=rows + twice, note=f"{twice:,} rows twice"),
             Line(label="duplicates absorbed", value=absorbed, note="by the idempotency key"),
-            Line(label="succeeded", value=tally.succeeded, note="say the records"),
+            Line(label="succeeded", value=tally.succeeded, note="in brokerq's records"),
             *_dead(tally),
             Line(
                 label="retried",
@@ -104,7 +104,7 @@ def last_table(tally: Tally, entries: Entries, *, rows: int, redriven: int, lost
         lines=[
             Line(label="rows", value=rows),
             Line(label="redriven", value=redriven, note="dead letters put back on the queue"),
-            Line(label="succeeded", value=tally.succeeded, note="say the records"),
+            Line(label="succeeded", value=tally.succeeded, note="in brokerq's records"),
             *_dead(tally),
             Line(label="lost", value=lost),
             *_service(entries, succeeded=tally.succeeded),
@@ -122,8 +122,13 @@ def _dead(tally: Tally) -> list[Line]:
 def _service(entries: Entries, *, succeeded: int) -> list[Line]:
     by_status = ", ".join(f"{count:,} x {code}" for code, count in sorted(entries.statuses.items()))
     late = len(entries.effects) - succeeded
-    untold = f"; {late:,} by jobs that are dead: the answer came too late" if late > 0 else ""
+    untold = f"; {late:,} for dead jobs, answered too late" if late > 0 else ""
     return [
-        Line(label="calls", value=entries.calls, note=f"says the ledger: {by_status}", timing=True),
-        Line(label="effects", value=len(entries.effects), note=f"says the ledger{untold}"),
+        Line(
+            label="calls",
+            value=entries.calls,
+            note=f"in the service's ledger: {by_status}",
+            timing=True,
+        ),
+        Line(label="effects", value=len(entries.effects), note=f"in the service's ledger{untold}"),
     ]

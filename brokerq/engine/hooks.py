@@ -35,6 +35,11 @@ class HookRunner:
         self._under_way: set[Future[None]] = set()
         self._turn = asyncio.Lock()  # of the program's loop; it is fair, so the order is kept
 
+    @property
+    def listening(self) -> bool:
+        """Whether anybody listens to anything."""
+        return self._hooks.listening
+
     def wants(self, name: HookName) -> bool:
         """Tell whether anybody listens."""
         return self._hooks.wants(name)

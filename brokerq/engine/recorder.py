@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 
 from brokerq.broker import Ack, Delivery, Release, Verdict
@@ -18,10 +18,10 @@ from brokerq.engine.lanes import LaneReader
 from brokerq.engine.run import Run
 from brokerq.errors import OUTAGE
 from brokerq.message import Message
-from brokerq.outcome import Failed
+from brokerq.outcome import Drop, Failed, Outcome, Snooze
 from brokerq.record import BURIED, State
 from brokerq.settlement import needs_copy, next_copy, settle_finished
-from brokerq.store import Finish, Holding, Jobs, Transition
+from brokerq.store import Failure, Finish, Holding, Jobs, Transition
 
 logger = logging.getLogger("brokerq.worker")
 
@@ -42,8 +42,8 @@ class Conclusion:
 
     run: Run
     decision: Decision
-    letter: Message | None
-    copy: Message | None
+    letter: Message | None = None
+    copy: Message | None = None
     state: State | None = None
     settled: bool = False
 
@@ -122,50 +122,57 @@ class Recorder:
             task.add_done_callback(self._settling.discard)
 
     async def _record(self, runs: Sequence[Run]) -> list[Conclusion]:
-        planned = [await self._plan(run) for run in runs]
+        now = self._about.clock.now()
+        planned = [self._plan(run, now) for run in runs]
+        for plan in planned:
+            if plan.decision.state in BURIED:
+                plan.letter = await self._letter(plan, now)
         recorded = [plan for plan in planned if plan.run.recorded]
         states = iter(await self._finish_for_certain([self._finish(plan) for plan in recorded]))
         for plan in planned:
             plan.state = next(states) if plan.run.recorded else plan.decision.state
         return planned
 
-    async def _plan(self, run: Run) -> Conclusion:
-        about = self._about
-        outcome = run.outcome
+    def _plan(self, run: Run, now: datetime) -> Conclusion:
+        outcome, claimed = run.outcome, run.claimed
         assert outcome is not None  # noqa: S101 - completed
-        claimed = run.claimed
-        decision = decide(outcome, claimed, run.policy, now=about.clock.now(), random=about.random)
-        attempts = claimed.attempts + decision.attempt
-        copy = letter = None
+        decision = decide(outcome, claimed, run.policy, now=now, random=self._about.random)
+        plan = Conclusion(run=run, decision=decision)
         if needs_copy(
             decision.state,
             decision.delay,
             in_place=run.delivery.in_place,
             counts_in_message=not run.recorded,
         ):
-            copy = next_copy(
-                run.message, epoch=claimed.epoch + 1, attempts=attempts, crashes=claimed.crashes
-            )
-        if decision.state in BURIED:
-            letter = write_letter(
+            plan.copy = next_copy(
                 run.message,
-                reason=decision.reason or "exhausted",
-                note=decision.note,
-                error=outcome.error if isinstance(outcome, Failed) else None,
-                first_at=claimed.first_at,
-                attempts=attempts,
+                epoch=claimed.epoch + 1,
+                attempts=claimed.attempts + decision.attempt,
                 crashes=claimed.crashes,
-                epoch=claimed.epoch,
-                scene=Scene(
-                    at=about.clock.now(),
-                    queue=run.delivery.lane.queue,
-                    worker=about.owner,
-                    host=about.host,
-                    app_version=about.app_version,
-                ),
-                history=await self._history(run),
             )
-        return Conclusion(run=run, decision=decision, letter=letter, copy=copy)
+        return plan
+
+    async def _letter(self, plan: Conclusion, now: datetime) -> Message:
+        about, run, decision = self._about, plan.run, plan.decision
+        claimed = run.claimed
+        return write_letter(
+            run.message,
+            reason=decision.reason or "exhausted",
+            note=decision.note,
+            error=run.outcome.error if isinstance(run.outcome, Failed) else None,
+            first_at=claimed.first_at,
+            attempts=claimed.attempts + decision.attempt,
+            crashes=claimed.crashes,
+            epoch=claimed.epoch,
+            scene=Scene(
+                at=now,
+                queue=run.delivery.lane.queue,
+                worker=about.owner,
+                host=about.host,
+                app_version=about.app_version,
+            ),
+            history=await self._history(run),
+        )
 
     async def _history(self, run: Run) -> Sequence[Transition]:
         """Read the job's history for its dead letter; a rare read, and not worth failing for."""
@@ -191,10 +198,10 @@ class Recorder:
             window=self._about.window,
             result=run.result if decision.state == State.SUCCEEDED else None,
             result_ttl=self._about.keep_result,
-            failure=describe(outcome.error) if isinstance(outcome, Failed) else None,
+            failure=_failure(outcome),
             note=_note(decision.note or run.problem),
             letter=plan.letter,
-            log=() if context is None else context.log.lines,
+            log=() if context is None else context.logged,
         )
 
     async def _finish_for_certain(self, finishes: Sequence[Finish]) -> Sequence[State | None]:
@@ -248,6 +255,12 @@ class Recorder:
                     self._again(source, delivery)
         for source, verdicts in acks.items():
             await source.settle(verdicts)
+
+
+def _failure(outcome: Outcome | None) -> Failure | None:
+    if not isinstance(outcome, Failed) or isinstance(outcome.error, Snooze | Drop):
+        return None  # who asks to be run later, or not at all, has not failed
+    return describe(outcome.error)
 
 
 def _note(text: str | None) -> str | None:

@@ -34,6 +34,7 @@ class Run:
     Attributes:
         recorded: Whether the claim is in the store.
         definition: None: the job is unknown here.
+        begun: Whether its task has run at all.
         followers: Other deliveries of the same job, which share its fate.
         result: The encoded result of a success.
         problem: Why there is none.
@@ -50,6 +51,7 @@ class Run:
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     context: Context | None = None
     task: asyncio.Task[None] | None = None
+    begun: bool = False
     deadline: float | None = None
     ending: Ending | None = None
     outcome: Outcome | None = None

@@ -58,19 +58,18 @@ class Runner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, runs: Sequence[Run]) -> None:
-        now = self._user_loop.time()
         for run in runs:
-            definition = run.definition
-            timeout = definition.timeout if definition is not None else None
-            if timeout is not None:
-                run.deadline = now + timeout.total_seconds()
-                self._arm(run.deadline)
             self._running.add(run)
             run.task = self._user_loop.create_task(self._run(run))
 
     async def _run(self, run: Run) -> None:
+        run.begun = True
         try:
-            run.outcome = await self._outcome(run)
+            if run.ending is None:
+                self._set_deadline(run)
+                run.outcome = await self._outcome(run)
+            else:
+                run.outcome = _interrupted(run, None)
         except asyncio.CancelledError as exc:
             run.outcome = _interrupted(run, exc)
         except BaseException as exc:  # noqa: BLE001 - whatever a handler raises is its failure
@@ -120,8 +119,16 @@ class Runner:
             if run.context is not None:
                 run.context.ask_to_end()
             definition = run.definition
-            if definition is not None and definition.signature.is_async and run.task is not None:
+            is_async = definition is not None and definition.signature.is_async
+            # A task that is cancelled before its first step would end without a word.
+            if is_async and run.begun and run.task is not None:
                 run.task.cancel()
+
+    def _set_deadline(self, run: Run) -> None:
+        timeout = run.definition.timeout if run.definition is not None else None
+        if timeout is not None:
+            run.deadline = self._user_loop.time() + timeout.total_seconds()
+            self._arm(run.deadline)
 
     def _arm(self, deadline: float) -> None:
         """One timer for all runs: it stands at the earliest deadline."""

@@ -279,9 +279,10 @@ class Worker:
         owner, now = self._runtime.owner, self._runtime.clock.now()
         for conclusion in conclusions:
             self._report.add(conclusion)
-            self._hooks.fire(
-                conclusion_events(conclusion, wants=self._hooks.wants, worker=owner, at=now)
-            )
+            if self._hooks.listening or conclusion.letter is not None:
+                self._hooks.fire(
+                    conclusion_events(conclusion, wants=self._hooks.wants, worker=owner, at=now)
+                )
         if not self._running:
             self._at_rest.set()
         self._slots.wake()

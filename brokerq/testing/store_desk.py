@@ -91,7 +91,7 @@ def again(
         crashes=job.head.crashes if crashes is None else crashes,
     )
     message = Message(headers=write_headers(head), body=job.message.body)
-    return replace(job, head=head, message=message)
+    return job._replace(head=head, message=message)
 
 
 def letter_of(

@@ -50,7 +50,7 @@ class TestSqlite(BrokerContract):
             make=make,
             clock=clock,
             pass_time=pass_time,
-            lease=timedelta(seconds=0.6),
-            tolerance=timedelta(seconds=0.15),
+            lease=timedelta(seconds=0.9),
+            tolerance=timedelta(seconds=0.2),
             foreign=foreign,
         )

@@ -6,13 +6,16 @@ object. Production code knows nothing of it.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 from brokerq import session
@@ -53,8 +56,9 @@ BROKER_CALLS = ("publish", "discard")
 class Faults:
     """Counts how often each point is reached and does there what it was told; thread-safe."""
 
-    def __init__(self, fault: Fault | None, outage: Outage | None) -> None:
+    def __init__(self, fault: Fault | None, outage: Outage | None, folder: Path) -> None:
         self._fault = fault
+        self._folder = folder
         self._outage = outage
         self._reached: Counter[str] = Counter()
         self._failing = 0
@@ -67,7 +71,10 @@ class Faults:
             self._reached[point] += 1
             due = self._is_due(point, self._reached[point])
         if due and self._fault is not None:
-            os.kill(os.getpid(), self._fault.signal)
+            if self._fault.signal == signal.SIGSTOP:
+                _wait_for_locks(self._folder)
+            # To this thread, which then does not take one step more.
+            signal.pthread_kill(threading.get_ident(), self._fault.signal)
 
     def comes_next(self, point: str) -> bool:
         """Tell whether the process ends when the point is reached next."""
@@ -89,6 +96,20 @@ class Faults:
             return
         if time.monotonic() < self._away_since + outage.seconds:
             raise StoreUnavailableError(f"the test keeps the store away from {call}")
+
+
+def _wait_for_locks(folder: Path) -> None:
+    """Wait until no SQLite file is being written to.
+
+    Who stands still within a transaction keeps all others waiting, which is another failure than
+    the one that is wanted here.
+    """
+    for lock in folder.glob("*.db-lock"):
+        for _ in range(5):
+            file = os.open(lock, os.O_RDWR)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.close(file)
+            time.sleep(0.002)  # whoever waits for the lock has it now, and gives it back
 
 
 def install(faults: Faults, *, stepwise: bool, copies: int = 1) -> None:

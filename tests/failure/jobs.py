@@ -117,6 +117,12 @@ def _add_failing(bq: BrokerQ, scribe: Scribe) -> None:
             raise ValueError(f"attempt {ctx.attempt}")
         return scribe.end(ctx, "ok")
 
+    @bq.job(queue=QUEUE, retry=RetryPolicy(backoff="fixed", initial="30s", jitter="none"))
+    async def delayed_retry(ctx: Context, n: int) -> None:
+        scribe.begin(ctx, n)
+        scribe.end(ctx, "fail")
+        raise ValueError(f"attempt {ctx.attempt}")
+
     @bq.job(queue=QUEUE)
     async def hopeless(ctx: Context, n: int) -> None:
         scribe.begin(ctx, n)
@@ -169,6 +175,15 @@ def _add_slow(bq: BrokerQ, scribe: Scribe) -> None:
     def slow_thread(ctx: Context, n: int, seconds: float) -> dict[str, int]:
         scribe.begin(ctx, n)
         time.sleep(seconds)
+        scribe.effect(ctx, n)
+        return scribe.end(ctx, "ok")
+
+    @bq.job(queue=QUEUE)
+    def turncoat_thread(ctx: Context, n: int, seconds: float) -> dict[str, int]:
+        """Keep the first worker's thread; be quick with any that takes the job over."""
+        scribe.begin(ctx, n)
+        if not ctx.crashes:
+            time.sleep(seconds)
         scribe.effect(ctx, n)
         return scribe.end(ctx, "ok")
 

@@ -9,6 +9,7 @@ import os
 import signal
 from dataclasses import asdict, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import brokerq_sqlite
@@ -27,7 +28,7 @@ ABANDONED = 1
 def play(spec: Spec) -> int:
     """Do what the spec says; return the exit code."""
     logging.basicConfig(filename=spec.log, level=logging.INFO, format="%(process)d %(message)s")
-    faults = Faults(spec.fault, spec.outage)
+    faults = Faults(spec.fault, spec.outage, Path(spec.log).parent)
     install(faults, stepwise=spec.place.store_url is not None, copies=spec.copies)
     _shorten(spec)
     scribe = Scribe(ledger=Ledger(spec.place.ledger), reach=faults.reach)

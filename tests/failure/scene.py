@@ -42,14 +42,29 @@ class Scene:
 
     @classmethod
     def at(
-        cls, folder: Path, spawner: Spawner, *, in_steps: bool = False, lease: float = 1.0
+        cls,
+        folder: Path,
+        spawner: Spawner,
+        *,
+        in_steps: bool = False,
+        lease: float = 1.0,
+        disk: Path | None = None,
     ) -> Self:
-        """Make one in the folder; `in_steps`: broker and store are two databases."""
+        """Make one in the folder.
+
+        Args:
+            folder: For everything.
+            spawner: Starts the processes.
+            in_steps: Broker and store are two databases.
+            lease: Seconds.
+            disk: Where the databases are instead.
+        """
         folder = folder / uuid.uuid4().hex[:8]
         folder.mkdir()
+        data = folder if disk is None else disk
         place = Place(
-            url=f"sqlite:///{folder}/jobs.db",
-            store_url=f"sqlite:///{folder}/records.db" if in_steps else None,
+            url=f"sqlite:///{data}/jobs.db",
+            store_url=f"sqlite:///{data}/records.db" if in_steps else None,
             ledger=str(folder / "ledger.jsonl"),
             lease=lease,
         )
@@ -123,6 +138,10 @@ class Scene:
     def count(self, kind: Any, job_id: str) -> int:
         """Return how many lines of that kind the job has."""
         return len(of(self.entries(), kind, job_id))
+
+    def outcomes(self, job_id: str) -> list[str]:
+        """Return how the job's runs ended, as the handler says."""
+        return [entry.more["outcome"] for entry in of(self.entries(), "end", job_id)]
 
     def log(self) -> str:
         """Return the end of what the processes said."""

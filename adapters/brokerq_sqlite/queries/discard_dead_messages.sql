@@ -1,5 +1,6 @@
-DELETE FROM messages
+DELETE FROM messages INDEXED BY messages_dead_by_job
 WHERE state = 3
+    AND job_id IN (SELECT json_extract(value, '$[0]') FROM json_each(:letters))
     AND lane IN (
         SELECT lanes.id FROM lanes JOIN queues ON queues.id = lanes.queue
         WHERE queues.app = :app AND queues.name = :queue

@@ -49,7 +49,9 @@ CREATE TABLE messages (
 
 CREATE INDEX messages_ready ON messages (lane, due_at) WHERE state = 0;
 CREATE INDEX messages_leased ON messages (lane, lease_until) WHERE state = 1;
-CREATE INDEX messages_aside ON messages (state, lane, due_at) WHERE state >= 2;
+CREATE INDEX messages_blocked ON messages (lane, due_at) WHERE state = 2;
+CREATE INDEX messages_dead ON messages (lane, due_at) WHERE state = 3;
+CREATE INDEX messages_dead_by_job ON messages (job_id) WHERE state = 3;
 CREATE INDEX messages_ordered ON messages (order_key) WHERE order_key IS NOT NULL;
 
 -- What changes with every step of a job is apart from its message, which does not: SQLite writes

@@ -1,6 +1,6 @@
 DELETE FROM messages WHERE id IN (
     SELECT id FROM messages
-    WHERE lane = :lane AND state = :state AND id <= :last
+    WHERE lane = :lane AND state = 2 AND id <= :last
     LIMIT :limit
 )
 RETURNING order_key

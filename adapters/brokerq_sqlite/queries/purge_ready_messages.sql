@@ -1,0 +1,6 @@
+DELETE FROM messages WHERE id IN (
+    SELECT id FROM messages
+    WHERE lane = :lane AND state = 0 AND id <= :last
+    LIMIT :limit
+)
+RETURNING order_key
