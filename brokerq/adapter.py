@@ -19,10 +19,13 @@ class Backend:
         broker: None where the scheme is only a store.
         store: None where the scheme is only a broker. Both may be one database: then the store is
             `brokerq.store.Colocated` too.
+        any_loop: Whether publishing may be called from any event loop and thread, once open; else
+            it is carried over to brokerq's own, which costs two changes of thread.
     """
 
     broker: Broker | None
     store: Store | None
+    any_loop: bool = False
 
 
 class Factory(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 from brokerq import defaults
 from brokerq.broker import QueueSpec
-from brokerq.client import Published
 from brokerq.clock import Clock, SystemClock
 from brokerq.connect import check_app_name
 from brokerq.definition import DeadHook, OnStoreError, RunIn, define
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from brokerq.settings import Settings
 
 T = TypeVar("T")
+logging.getLogger("brokerq").addHandler(logging.NullHandler())
 UNSET: Any = object()
 
 
@@ -194,7 +195,8 @@ class BrokerQ(Publisher):
     def on(self, name: HookName) -> Callable[[Hook], Hook]:
         """Listen to a step of every job's life, or of a worker's.
 
-        `published` is called on brokerq's own loop, all others on the worker program's.
+        `published` is called where the publish is carried out, which may be brokerq's own thread;
+        all others on the worker program's event loop.
         """
 
         def register(hook: Hook) -> Hook:
@@ -251,11 +253,7 @@ class BrokerQ(Publisher):
     async def _publish(self, requests: Sequence[Request]) -> list[JobHandle[Any]]:
         if self.settings.mode == "inline":
             return [await self._run_inline(request) for request in requests]
-
-        async def send() -> list[Published]:
-            return await (await self._session.client()).publish(requests)
-
-        published = await self._session.call(send())
+        published = await self._session.publish(requests)
         return [JobHandle(each.id, self._following, duplicate=each.duplicate) for each in published]
 
     async def _run_inline(self, request: Request) -> JobHandle[Any]:

@@ -65,6 +65,21 @@ class LetterFilter:
     older_than: timedelta | None = None
     newer_than: timedelta | None = None
 
+    def fits(self, letter: Letter, *, now: datetime) -> bool:
+        """Tell whether the letter is wanted."""
+        age = now - letter.at
+        return (
+            (self.ids is None or letter.job_id in self.ids)
+            and (self.states is None or letter.state in self.states)
+            and self.job in {None, letter.job}
+            and self.queue in {None, letter.queue}
+            and self.reason in {None, letter.reason}
+            and self.error_type in {None, letter.error_type}
+            and self.group in {None, letter.group}
+            and (self.older_than is None or age >= self.older_than)
+            and (self.newer_than is None or age <= self.newer_than)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redrive:

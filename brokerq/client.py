@@ -143,7 +143,12 @@ class Client:
         if isinstance(answer, Held):
             return Published(answer.id, duplicate=True)
         if answer.id != own_id:
-            parcel = relabel(parcel, answer.id, now=runtime.clock.now())
+            parcel = relabel(
+                parcel,
+                runtime.broker.capabilities,
+                job_id=answer.id,
+                now=runtime.clock.now(),
+            )
         try:
             await runtime.broker.publish([parcel.outgoing])
         except PublishError as exc:

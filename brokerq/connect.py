@@ -61,12 +61,14 @@ class Backends:
     Attributes:
         store: None: nothing is remembered (`none://`).
         description: Where both are, absolute and without credentials; for people.
+        any_loop: Whether publishing may be called from any event loop.
         folder: To be made before opening: where the SQLite file goes if no URL was given.
     """
 
     broker: Broker
     store: Store | None
     description: str
+    any_loop: bool = False
     folder: Path | None = None
 
     def make_folder(self) -> None:
@@ -137,6 +139,7 @@ def open_backends(
             broker=backend.broker,
             store=backend.store,
             description=f"broker and store: {place}",
+            any_loop=backend.any_loop,
             folder=folder,
         )
     store_place = _absolute(store_url, cwd)

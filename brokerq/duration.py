@@ -49,6 +49,11 @@ def _read(text: str, what: str) -> timedelta:
     )
 
 
+def within(delay: timedelta, limit: timedelta | None) -> timedelta:
+    """Return the delay, or the limit where it is longer; None: there is no limit."""
+    return delay if limit is None else min(delay, limit)
+
+
 def to_text(value: timedelta) -> str:
     """Return text that `to_timedelta` reads back as the same duration, such as "1h30m"."""
     parts: list[str] = []

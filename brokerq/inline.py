@@ -12,6 +12,7 @@ from brokerq.broker import Capabilities, Counting, Durability, Ordering
 from brokerq.context import Context
 from brokerq.definition import Definition
 from brokerq.duration import Duration
+from brokerq.engine.runner import call_plain
 from brokerq.errors import CapabilityError, ResultUnavailableError
 from brokerq.handle import Following
 from brokerq.middleware import chain
@@ -59,7 +60,7 @@ async def run_inline(
     async def call() -> object:
         if definition.signature.is_async:
             return await definition.function(*first, **arguments)
-        return await asyncio.to_thread(definition.function, *first, **arguments)
+        return await asyncio.to_thread(call_plain, definition.function, first, arguments)
 
     timeout = definition.timeout
     async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):

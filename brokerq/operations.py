@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from brokerq.broker import Broker, DeadLetters, Inspectable, QueueStats
@@ -31,6 +31,7 @@ from brokerq.redriving import redrive
 from brokerq.runtime import Runtime
 from brokerq.session import Session
 from brokerq.store import JobFilter, JobView, Store
+from brokerq.storeless import StorelessLetters
 from brokerq.wire import read_head
 
 POLL_FIRST = 0.005
@@ -137,6 +138,11 @@ class JobOperations(_Operations, Following):
         return await (await self._store()).search(wanted, limit=limit, after=after)
 
     @_on_engine
+    async def counts(self) -> Mapping[tuple[str, State], int]:
+        """Return how many jobs each queue has in each state, as (queue, state)."""
+        return await (await self._store()).counts()
+
+    @_on_engine
     async def rerun(self, job_id: str, *, body: bytes | None = None) -> Published:
         """Publish an ended job again under a new id, which names the old one as its cause.
 
@@ -170,14 +176,19 @@ class JobOperations(_Operations, Following):
 
 
 class LetterOperations(_Operations):
-    """Dead letters, by the catalogue."""
+    """Dead letters: by the catalogue, or where there is no store by the broker's own queues."""
 
     @_on_engine
     async def search(
         self, wanted: LetterFilter, *, limit: int, after: str | None = None
     ) -> Sequence[Letter]:
         """Return letters, oldest job id first."""
-        return await (await self._store()).letters(wanted, limit=limit, after=after)
+        runtime = await self.session.runtime()
+        if runtime.store is None:
+            storeless = StorelessLetters(runtime.broker, runtime.registry)
+            now = runtime.clock.now()
+            return await storeless.search(wanted, now=now, limit=limit, after=after)
+        return await runtime.store.letters(wanted, limit=limit, after=after)
 
     @_on_engine
     async def get(self, job_id: str) -> Letter:
@@ -193,7 +204,10 @@ class LetterOperations(_Operations):
     ) -> Sequence[Redrive | NotRedriven]:
         """Put letters back on their queues; return what came of each."""
         runtime = await self.session.runtime()
-        return await redrive(runtime.broker, store_of(runtime), job_ids, by=by, force=force)
+        if runtime.store is None:
+            storeless = StorelessLetters(runtime.broker, runtime.registry)
+            return await storeless.redrive(job_ids, now=runtime.clock.now(), force=force)
+        return await redrive(runtime.broker, runtime.store, job_ids, by=by, force=force)
 
     @_on_engine
     async def close(
@@ -201,7 +215,10 @@ class LetterOperations(_Operations):
     ) -> Sequence[bool]:
         """Mark open letters as resolved or discarded, and remove them from the broker's queue."""
         runtime = await self.session.runtime()
-        store = store_of(runtime)
+        store = runtime.store
+        if store is None:
+            storeless = StorelessLetters(runtime.broker, runtime.registry)
+            return await storeless.close(job_ids, state=state, now=runtime.clock.now())
         letters = await store.letters(LetterFilter(ids=job_ids), limit=len(job_ids))
         answers = await store.close_letters(job_ids, state=state, by=by, note=note)
         closed = {job_id for job_id, ok in zip(job_ids, answers, strict=True) if ok}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from brokerq.broker import Capabilities, Lane, Ordering, Outgoing, QueueSpec
-from brokerq.duration import ZERO
+from brokerq.duration import ZERO, within
 from brokerq.errors import BodyTooLargeError, CapabilityError
 from brokerq.message import Message
 from brokerq.options import PublishOptions
@@ -84,18 +84,19 @@ def prepare(
         user=options.headers,
     )
     _check_order(head, ordered=queue.spec.ordered, queue=queue.spec.name, can=capabilities)
-    parcel = _pack(head, request.body, Lane(queue=queue.spec.name, level=level), now)
+    lane = Lane(queue=queue.spec.name, level=level)
+    parcel = _pack(head, request.body, lane, now, capabilities)
     _check_size(parcel.new.message, capabilities.max_body, request.job)
     return parcel
 
 
-def relabel(parcel: Parcel, job_id: str, *, now: datetime) -> Parcel:
+def relabel(parcel: Parcel, capabilities: Capabilities, *, job_id: str, now: datetime) -> Parcel:
     """Return the same job under another id."""
     head = parcel.new.head._replace(id=job_id)
-    return _pack(head, parcel.new.message.body, parcel.outgoing.lane, now)
+    return _pack(head, parcel.new.message.body, parcel.outgoing.lane, now, capabilities)
 
 
-def _pack(head: Head, body: bytes, lane: Lane, now: datetime) -> Parcel:
+def _pack(head: Head, body: bytes, lane: Lane, now: datetime, can: Capabilities) -> Parcel:
     message = Message(headers=write_headers(head), body=body)
     delay = ZERO if head.not_before is None else max(ZERO, head.not_before - now)
     return Parcel(
@@ -104,7 +105,8 @@ def _pack(head: Head, body: bytes, lane: Lane, now: datetime) -> Parcel:
             lane=lane,
             message=message,
             id=head.id,
-            delay=delay,
+            # What the broker cannot delay so long comes early and is released again.
+            delay=within(delay, can.max_delay),
             order=head.order,
             tenant=head.tenant,
         ),
@@ -127,6 +129,10 @@ def _check_order(head: Head, *, ordered: bool, queue: str, can: Capabilities) ->
 
 def _check_size(message: Message, limit: int | None, job: str) -> None:
     if limit is None:
+        return
+    headers = message.headers
+    characters = sum(map(len, headers)) + sum(map(len, headers.values()))
+    if len(message.body) + 4 * characters <= limit:  # UTF-8 takes at most four bytes for one
         return
     size = message_size(message)
     if size > limit:

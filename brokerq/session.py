@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import uuid_utils
 
 from brokerq.broker import Capabilities, Ordering
-from brokerq.client import Client
+from brokerq.client import Client, Published
 from brokerq.clock import Clock
 from brokerq.connect import Backends, open_backends
 from brokerq.engine.loop import LoopThread
 from brokerq.errors import CapabilityError, ConfigurationError, ConnectionLostError
+from brokerq.publishing import Request
 from brokerq.registry import Registry
 from brokerq.runtime import Limits, Runtime
 
@@ -37,7 +38,7 @@ Topology = Literal["declare", "verify", "assume"]
 class Session:
     """Opens, once, and closes what an app runs on.
 
-    Every coroutine but `call` and `close` runs on the engine's loop.
+    Every coroutine but `call`, `publish` and `close` runs on the engine's loop.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Session:
         self._stack = AsyncExitStack()
         self._runtime: Runtime | None = None
         self._client: Client | None = None
+        self._any_loop = False
         self._declared: set[str] = set()
         self._pid = os.getpid()
 
@@ -136,6 +138,17 @@ class Session:
         assert self._client is not None  # noqa: S101 - set with the runtime
         return self._client
 
+    async def publish(self, requests: Sequence[Request]) -> list[Published]:
+        """Publish, from any loop; on this one where the broker can and everything is ready."""
+        client = self._client if self._any_loop and os.getpid() == self._pid else None
+        if client is not None and len(self._declared) == len(self._registry.queues):
+            return await client.publish(requests)
+
+        async def send() -> list[Published]:
+            return await (await self.client()).publish(requests)
+
+        return await self.call(send())
+
     async def _open(self) -> Runtime:
         backends = self.backends()
         await asyncio.to_thread(backends.make_folder)
@@ -146,6 +159,7 @@ class Session:
                 stack.push_async_callback(backends.store.close)
                 await backends.store.open()
             self._stack = stack.pop_all()
+        self._any_loop = backends.any_loop
         logger.info("app %s opened: %s", self._name, backends.description)
         host = socket.gethostname()
         return Runtime(
@@ -204,6 +218,7 @@ class Session:
         async with self._opening:
             stack, self._stack = self._stack, AsyncExitStack()
             self._runtime = self._client = None
+            self._any_loop = False
             self._declared.clear()
             await stack.aclose()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import AliasPath, BaseModel, Field
 
+import brokerq
+
 ROOT = Path(__file__).parents[1]
 LONGEST_FILE = 400
 # Absolute paths of one person's machine; the pattern is written so that it does not find itself.
@@ -110,3 +112,8 @@ def test_no_committed_text_names_a_path_of_one_machine(committed: list[Path]) ->
         if MACHINE_PATH.search(line)
     ]
     assert culprits == []
+
+
+def test_every_public_name_can_be_imported() -> None:
+    assert brokerq.__all__ == sorted(brokerq.__all__)
+    assert [name for name in brokerq.__all__ if not hasattr(brokerq, name)] == []

@@ -32,6 +32,7 @@ def adapter(url: Url, *, prefix: str, clock: Clock) -> Backend:
     return Backend(
         broker=MemoryBroker(prefix=prefix, state=state),
         store=MemoryStore(prefix=prefix, clock=clock, state=state),
+        any_loop=True,
     )
 
 

@@ -16,8 +16,6 @@ from brokerq.store import NewJob
 from brokerq.wire import DEAD_PREFIX, WireError, read_head, without_verdict
 from brokerq_memory.ledger import Entry, Filed, Ledger
 
-"""From the third time on only with `force`: a job that keeps dying is a loop."""
-
 
 def file_letter(ledger: Ledger, entry: Entry, message: Message, now: Now) -> None:
     """Enter the dead letter of a job that has just been buried; once per epoch."""
@@ -58,23 +56,8 @@ def letters(
         newest = ledger.newest(job_id)
         if newest is not None and (after is None or job_id > after):
             found[job_id] = newest.letter
-    fitting = (job_id for job_id, letter in found.items() if _fits(letter, wanted, now))
+    fitting = (job_id for job_id, letter in found.items() if wanted.fits(letter, now=now.wall))
     return [found[job_id] for job_id in nsmallest(limit, fitting)]
-
-
-def _fits(letter: Letter, wanted: LetterFilter, now: Now) -> bool:
-    age = now.wall - letter.at
-    return (
-        (wanted.ids is None or letter.job_id in wanted.ids)
-        and (wanted.states is None or letter.state in wanted.states)
-        and wanted.job in {None, letter.job}
-        and wanted.queue in {None, letter.queue}
-        and wanted.reason in {None, letter.reason}
-        and wanted.error_type in {None, letter.error_type}
-        and wanted.group in {None, letter.group}
-        and (wanted.older_than is None or age >= wanted.older_than)
-        and (wanted.newer_than is None or age <= wanted.newer_than)
-    )
 
 
 def begin_redrive(

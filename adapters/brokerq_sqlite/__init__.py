@@ -60,7 +60,7 @@ def adapter(url: Url, *, prefix: str, clock: Clock) -> Backend:
 def connect(options: Options, *, prefix: str, clock: Clock) -> Backend:
     """Make broker and store on the file that the options name."""
     database = Database(options, prefix=prefix, clock=clock)
-    return Backend(broker=SqliteBroker(database), store=SqliteStore(database))
+    return Backend(broker=SqliteBroker(database), store=SqliteStore(database), any_loop=True)
 
 
 def read_options(url: Url) -> Options:

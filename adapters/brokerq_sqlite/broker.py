@@ -103,18 +103,19 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         self._require_open()
-        lanes = await self.topology.find([one.lane for one in messages])
-        undeclared = outgoing.check(messages, lanes)
-        known = [one for one in messages if one.lane in lanes] if undeclared else messages
-        if known:
-            made, order_keys = outgoing.rows(known, lanes, self.database.now())
+        now = self.database.now()
+        batch = outgoing.prepare(messages, self.topology.known, now)
+        if batch.undeclared:
+            batch = outgoing.prepare(messages, await self.topology.look(), now)
+        if batch.rows:
             try:
-                await self.database.write(lambda t: outgoing.add(t, made, order_keys))
+                await self.database.write(partial(outgoing.add, batch.rows, batch.order_keys))
             except (ConnectionLostError, StorageError) as exc:
                 unknown = isinstance(exc, OutcomeUnknownError)
                 raise outgoing.failed(messages, exc, unknown=unknown) from exc
-        if undeclared:
-            raise PublishError(outgoing.refusal(messages, undeclared), failed=undeclared)
+        if batch.undeclared:
+            refusal = outgoing.refusal(messages, batch.undeclared)
+            raise PublishError(refusal, failed=batch.undeclared)
 
     @asynccontextmanager
     async def consume(self, lane: Lane, *, prefetch: int) -> AsyncGenerator[Consumer]:
@@ -145,10 +146,8 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
     async def purge(self, queue: str) -> int:
         """Remove in small steps, so that nobody waits for the lock for long."""
         self._require_open()
-        known = await self.topology.find(())
-        if not any(lane.queue == queue for lane in known):
-            known = await self.topology.find([Lane(queue=queue)])
-        lanes = [row.id for lane, row in known.items() if lane.queue == queue]
+        rows = await self.topology.look()
+        lanes = [row.id for (name, _), row in rows.items() if name == queue]
         last = await self.database.read(lambda db: int(db.execute(_FIND_LAST).fetchone()[0]))
         removed = 0
         for lane in lanes:

@@ -12,9 +12,15 @@ from brokerq.records import ENDED, KeyRecord, Now, Record, State, key_after, key
 from brokerq.store import Finish, NewJob
 from brokerq_sqlite.history import step, step_note, trim
 from brokerq_sqlite.queries import load
-from brokerq_sqlite.rows import RecordRow
+from brokerq_sqlite.rows import (
+    STATE_TEXTS,
+    RecordRow,
+    Row,
+    published_row,
+    read_record,
+    whole_row,
+)
 from brokerq_sqlite.wire import (
-    from_micros,
     headers_text,
     read_instant,
     span,
@@ -28,6 +34,7 @@ _FIND_RECORDS = load("find_records")
 _FIND_KEYS = load("find_keys")
 _TAKE_FENCES = load("take_fences")
 _ADD_JOB = load("add_job")
+_ADD_PUBLISHED_JOB = load("add_published_job")
 _ADD_PAYLOAD = load("add_payload")
 _WRITE_RECORD = load("write_record")
 _TAKE_JOB = load("take_job")
@@ -38,10 +45,7 @@ _RENEW_LEASE = load("renew_lease")
 _PUT_KEY = load("put_key")
 _REMOVE_KEY = load("remove_key")
 
-_STATES: dict[str, State] = {state.value: state for state in State}
-_TEXTS: dict[State, str] = {state: state.value for state in State}
-
-Row = tuple[object, ...]
+_ADDS = frozenset({_ADD_JOB, _ADD_PUBLISHED_JOB})
 
 
 class Ledger:
@@ -73,7 +77,7 @@ class Ledger:
         self._loaded.update(wanted)
         rows: list[RecordRow] = self.db.execute(_FIND_RECORDS, (self.app, texts(wanted))).fetchall()
         for row in rows:
-            record = _read_record(row)
+            record = read_record(row)
             self.records[record.id] = record
             long = row[-1]
             if long is not None:
@@ -100,43 +104,14 @@ class Ledger:
         self, record: Record, job: NewJob, *, headers: str | None = None, note: str | None = None
     ) -> None:
         """Write the first record of a job; it takes its key unless another job holds that."""
-        head = job.head
         self.records[record.id] = record
-        self._put(
-            _ADD_JOB,
-            (
-                self.app,
-                record.id,
-                _TEXTS[record.state],
-                to_micros(record.first_at),
-                record.epoch,
-                record.claimed,
-                record.attempts,
-                record.crashes,
-                record.fence,
-                record.owner,
-                record.lease_until,
-                write_instant(record.due_at),
-                write_instant(record.expires_at),
-                record.key,
-                record.redrives,
-                record.cancelling,
-                head.job,
-                job.queue,
-                job.level,
-                head.key,
-                texts(head.tags) if head.tags else None,
-                head.correlation,
-                head.cause,
-                record.owner if record.state == State.RUNNING else None,
-                step(record.state, self.micros, record.attempts, None),
-                note,
-                self.micros if record.state in ENDED else None,
-            ),
-        )
+        if record.fence or record.owner or note:
+            self._put(_ADD_JOB, whole_row(self.app, record, job, self.micros, note))
+        else:
+            self._put(_ADD_PUBLISHED_JOB, published_row(self.app, record, job, self.micros))
         self.add_payload(record.id, job.message, headers)
         if record.key is not None:
-            self.take_key(record.id, record.key, head.fingerprint)
+            self.take_key(record.id, record.key, job.head.fingerprint)
 
     def add_payload(self, job_id: str, message: Message, headers: str | None = None) -> None:
         """Keep what was published, unless it is there."""
@@ -162,7 +137,7 @@ class Ledger:
         self._put(
             _WRITE_RECORD,
             (
-                _TEXTS[record.state],
+                STATE_TEXTS[record.state],
                 to_micros(record.first_at),
                 record.epoch,
                 record.claimed,
@@ -192,7 +167,7 @@ class Ledger:
         self._put(
             _TAKE_JOB,
             (
-                _TEXTS[record.state],
+                STATE_TEXTS[record.state],
                 record.epoch,
                 record.claimed,
                 record.attempts,
@@ -233,7 +208,7 @@ class Ledger:
             self._put(
                 _MOVE_JOB,
                 (
-                    _TEXTS[record.state],
+                    STATE_TEXTS[record.state],
                     record.epoch,
                     record.claimed,
                     record.attempts,
@@ -282,7 +257,7 @@ class Ledger:
         self._put(
             _REDRIVE_JOB,
             (
-                _TEXTS[record.state],
+                STATE_TEXTS[record.state],
                 to_micros(record.first_at),
                 record.epoch,
                 record.claimed,
@@ -303,9 +278,9 @@ class Ledger:
         self._rows[statement].append(row)
 
     def flush(self) -> None:
-        """Write everything, one statement for each kind of change."""
-        for statement, rows in self._rows.items():
-            self.db.executemany(statement, rows)
+        """Write everything, one statement for each kind of change; first what is new."""
+        for statement in sorted(self._rows, key=_ADDS.__contains__, reverse=True):
+            self.db.executemany(statement, self._rows[statement])
         self._rows.clear()
         for key in self._changed_keys:
             holder = self.keys.get(key)
@@ -325,42 +300,4 @@ def _is_plain_success(record: Record, before: Record, verdict: Finish) -> bool:
         and verdict.result is None
         and verdict.failure is None
         and verdict.note is None
-    )
-
-
-def _read_record(row: RecordRow) -> Record:
-    (
-        id_,
-        state,
-        first_at,
-        epoch,
-        claimed,
-        attempts,
-        crashes,
-        fence,
-        owner,
-        lease_until,
-        due_at,
-        expires_at,
-        key,
-        redrives,
-        cancelling,
-        _,
-    ) = row
-    return Record(
-        id=id_,
-        state=_STATES[state],
-        first_at=from_micros(first_at),
-        epoch=epoch,
-        claimed=bool(claimed),
-        attempts=attempts,
-        crashes=crashes,
-        fence=fence,
-        owner=owner,
-        lease_until=lease_until,
-        due_at=read_instant(due_at),
-        expires_at=read_instant(expires_at),
-        key=key,
-        redrives=redrives,
-        cancelling=bool(cancelling),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from brokerq.broker import Lane, Outgoing
+from brokerq.broker import Outgoing
 from brokerq.errors import CapabilityError, PublishError
 from brokerq_sqlite.queries import load
-from brokerq_sqlite.topology import LaneRow
-from brokerq_sqlite.wire import check_size, headers_text, span
+from brokerq_sqlite.topology import LaneRows
+from brokerq_sqlite.wire import MAX_BODY, check_size, headers_text, span
 from brokerq_sqlite.writer import Transaction
 
 _ADD = load("add_message")
@@ -18,23 +19,44 @@ _ADD_ORDERED = load("add_ordered_message")
 MessageRow = tuple[int, int, str, str, bytes]
 
 
-def check(messages: Sequence[Outgoing], lanes: Mapping[Lane, LaneRow]) -> list[int]:
-    """Return the positions of those whose lane is not declared.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Messages as they are put into the file.
 
-    Raises `BodyTooLargeError` and `CapabilityError`.
+    Attributes:
+        order_keys: Of the rows; scoped to the queue.
+        undeclared: Positions of the messages that have no row: nobody declared their lanes.
     """
+
+    rows: list[MessageRow]
+    order_keys: list[str | None]
+    undeclared: list[int]
+
+
+def prepare(messages: Sequence[Outgoing], lanes: LaneRows, now: int) -> Batch:
+    """Make the rows. Raises `BodyTooLargeError` and `CapabilityError`."""
+    made: list[MessageRow] = []
+    order_keys: list[str | None] = []
     undeclared: list[int] = []
     for position, outgoing in enumerate(messages):
-        check_size(position, outgoing)
-        row = lanes.get(outgoing.lane)
+        message, lane, order = outgoing.message, outgoing.lane, outgoing.order
+        headers = headers_text(message.headers)
+        # As JSON the headers are never shorter; most messages need not be counted exactly.
+        if len(headers) + len(message.body) > MAX_BODY:
+            check_size(position, outgoing)
+        row = lanes.get((lane.queue, lane.level))
         if row is None:
             undeclared.append(position)
-        elif outgoing.order is not None and not row.ordered:
+            continue
+        if order is not None and not row.ordered:
             raise CapabilityError(
                 f"message {position} ({outgoing.id}) has an ordering key, but queue "
-                f"{outgoing.lane.queue!r} is not ordered: declare it with ordered=True"
+                f"{lane.queue!r} is not ordered: declare it with ordered=True"
             )
-    return undeclared
+        due = now + span(outgoing.delay) if outgoing.delay else now
+        made.append((row.id, due, outgoing.id, headers, message.body))
+        order_keys.append(None if order is None else f"{row.queue}/{order}")
+    return Batch(rows=made, order_keys=order_keys, undeclared=undeclared)
 
 
 def refusal(messages: Sequence[Outgoing], undeclared: Collection[int]) -> str:
@@ -44,24 +66,8 @@ def refusal(messages: Sequence[Outgoing], undeclared: Collection[int]) -> str:
     return f"not declared: queue {names}; declare it first"
 
 
-def rows(
-    messages: Sequence[Outgoing], lanes: Mapping[Lane, LaneRow], now: int
-) -> tuple[list[MessageRow], list[str | None]]:
-    """Return the rows of messages whose lanes are declared, and their ordering keys."""
-    made: list[MessageRow] = []
-    order_keys: list[str | None] = []
-    for outgoing in messages:
-        row = lanes[outgoing.lane]
-        message = outgoing.message
-        due = now + span(outgoing.delay) if outgoing.delay else now
-        made.append((row.id, due, outgoing.id, headers_text(message.headers), message.body))
-        order = outgoing.order
-        order_keys.append(None if order is None else f"{row.queue}/{order}")
-    return made, order_keys
-
-
 def add(
-    transaction: Transaction, made: Sequence[MessageRow], order_keys: Sequence[str | None]
+    made: Sequence[MessageRow], order_keys: Sequence[str | None], transaction: Transaction
 ) -> None:
     """Put the rows into the file, in order."""
     db = transaction.db
@@ -75,8 +81,8 @@ def add(
                 lane, due, job_id, headers, body = row
                 values = {"lane": lane, "due": due, "job_id": job_id, "order_key": order_key}
                 db.execute(_ADD_ORDERED, values | {"headers": headers, "body": body})
-    for row in made:
-        transaction.touch(row[0], row[1])
+    for lane, due in {row[:2] for row in made}:
+        transaction.touch(lane, due)
 
 
 def failed(messages: Sequence[object], exc: Exception, *, unknown: bool) -> PublishError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 
 from brokerq import records as rules
-from brokerq.broker import Lane, Outgoing
+from brokerq.broker import Outgoing
 from brokerq.duration import ZERO
 from brokerq.errors import ConnectionLostError, PublishError, StorageError
 from brokerq.records import KeyRecord, Pending, Record, ReserveAnswer, Reserved
@@ -14,28 +14,22 @@ from brokerq_sqlite import outgoing
 from brokerq_sqlite.errors import OutcomeUnknownError
 from brokerq_sqlite.jobs import enqueue, load_holders
 from brokerq_sqlite.ledger import Ledger
-from brokerq_sqlite.topology import LaneRow
+from brokerq_sqlite.outgoing import Batch
 
 
 class Recording:
     """A batch of jobs that are published as they are recorded; made before the transaction.
 
-    Raises what `Broker.publish` does before anything is sent.
+    Raises `PublishError` if a lane is not declared.
     """
 
-    def __init__(
-        self,
-        jobs: Sequence[tuple[NewJob, Outgoing]],
-        lanes: Mapping[Lane, LaneRow],
-        *,
-        now: int,
-    ) -> None:
+    def __init__(self, jobs: Sequence[tuple[NewJob, Outgoing]], batch: Batch) -> None:
         self._jobs = [job for job, _ in jobs]
         messages = [message for _, message in jobs]
-        undeclared = outgoing.check(messages, lanes)
-        if undeclared:
-            raise PublishError(outgoing.refusal(messages, undeclared), failed=range(len(messages)))
-        self._rows, self._order_keys = outgoing.rows(messages, lanes, now)
+        if batch.undeclared:
+            refusal = outgoing.refusal(messages, batch.undeclared)
+            raise PublishError(refusal, failed=range(len(messages)))
+        self._rows, self._order_keys = batch.rows, batch.order_keys
         # Mostly the message sent is the one recorded; then its headers are written once.
         self._same = all(job.message is message.message for job, message in jobs)
 
@@ -50,7 +44,7 @@ class Recording:
             answers = [Reserved(id=job.head.id) for job in self._jobs]
             taken = list(range(len(answers)))
         rows = [self._rows[n] for n in taken]
-        outgoing.add(ledger.transaction, rows, [self._order_keys[n] for n in taken])
+        outgoing.add(rows, [self._order_keys[n] for n in taken], ledger.transaction)
         headers = [row[3] for row in rows] if self._same else None
         enqueue(ledger, [self._jobs[n] for n in taken], headers)
         return answers

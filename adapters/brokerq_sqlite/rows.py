@@ -1,8 +1,18 @@
-"""The rows of the statements that read many columns: as they come from the file. Pure."""
+"""The rows of the statements with many columns, as they come and go. Pure."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from brokerq.records import ENDED, Record, State
+from brokerq.store import NewJob
+from brokerq_sqlite.history import step
+from brokerq_sqlite.wire import from_micros, read_instant, texts, to_micros, write_instant
+
+_STATES: dict[str, State] = {state.value: state for state in State}
+STATE_TEXTS: dict[State, str] = {state: state.value for state in State}
+
+Row = tuple[object, ...]
 
 RecordRow = tuple[
     str,  # id
@@ -77,3 +87,102 @@ class LetterRow(NamedTuple):
     note: str | None
     by: str | None
     lease_until: float
+
+
+def read_record(row: RecordRow) -> Record:
+    """Return the record in a row."""
+    (
+        id_,
+        state,
+        first_at,
+        epoch,
+        claimed,
+        attempts,
+        crashes,
+        fence,
+        owner,
+        lease_until,
+        due_at,
+        expires_at,
+        key,
+        redrives,
+        cancelling,
+        _,
+    ) = row
+    return Record(
+        id=id_,
+        state=_STATES[state],
+        first_at=from_micros(first_at),
+        epoch=epoch,
+        claimed=bool(claimed),
+        attempts=attempts,
+        crashes=crashes,
+        fence=fence,
+        owner=owner,
+        lease_until=lease_until,
+        due_at=read_instant(due_at),
+        expires_at=read_instant(expires_at),
+        key=key,
+        redrives=redrives,
+        cancelling=bool(cancelling),
+    )
+
+
+def published_row(app: int, record: Record, job: NewJob, micros: int) -> Row:
+    """Return the values of `add_published_job.sql`."""
+    return (
+        app,
+        record.id,
+        STATE_TEXTS[record.state],
+        to_micros(record.first_at),
+        record.epoch,
+        record.attempts,
+        record.crashes,
+        write_instant(record.due_at),
+        write_instant(record.expires_at),
+        record.key,
+        record.redrives,
+        *_told(job),
+        step(record.state, micros, record.attempts, None),
+    )
+
+
+def whole_row(app: int, record: Record, job: NewJob, micros: int, note: str | None) -> Row:
+    """Return the values of `add_job.sql`."""
+    return (
+        app,
+        record.id,
+        STATE_TEXTS[record.state],
+        to_micros(record.first_at),
+        record.epoch,
+        record.claimed,
+        record.attempts,
+        record.crashes,
+        record.fence,
+        record.owner,
+        record.lease_until,
+        write_instant(record.due_at),
+        write_instant(record.expires_at),
+        record.key,
+        record.redrives,
+        record.cancelling,
+        *_told(job),
+        record.owner if record.state == State.RUNNING else None,
+        step(record.state, micros, record.attempts, None),
+        note,
+        micros if record.state in ENDED else None,
+    )
+
+
+def _told(job: NewJob) -> Row:
+    """Return what is known of the job from its message and stays so."""
+    head = job.head
+    return (
+        head.job,
+        job.queue,
+        job.level,
+        head.key,
+        texts(head.tags) if head.tags else None,
+        head.correlation,
+        head.cause,
+    )

@@ -24,8 +24,8 @@ from brokerq.store import (
 )
 from brokerq_sqlite import jobs as jobs_
 from brokerq_sqlite import letters as letters_
+from brokerq_sqlite import outgoing, views
 from brokerq_sqlite import retention as retention_
-from brokerq_sqlite import views
 from brokerq_sqlite.broker import SqliteBroker
 from brokerq_sqlite.database import Database
 from brokerq_sqlite.ledger import Ledger
@@ -188,6 +188,9 @@ class SqliteStore(Store, Colocated):
         self, jobs: Sequence[tuple[NewJob, Outgoing]]
     ) -> Sequence[ReserveAnswer]:
         self._require_open()
-        lanes = await self._topology.find([outgoing.lane for _, outgoing in jobs])
-        recording = Recording(jobs, lanes, now=self._database.now())
+        messages, now = [message for _, message in jobs], self._database.now()
+        batch = outgoing.prepare(messages, self._topology.known, now)
+        if batch.undeclared:
+            batch = outgoing.prepare(messages, await self._topology.look(), now)
+        recording = Recording(jobs, batch)
         return await recording.confirm(self._change(recording.run))

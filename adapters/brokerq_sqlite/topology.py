@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -36,7 +36,8 @@ class LaneRow:
     lease: float
 
 
-LaneRows = dict[Lane, LaneRow]
+LaneRows = dict[tuple[str, str], LaneRow]
+"""By queue and level."""
 
 
 class Topology:
@@ -64,16 +65,21 @@ class Topology:
         self._known = known
         self._leases.update({spec.name: spec.lease for spec in queues})
 
-    async def find(self, wanted: Iterable[Lane]) -> Mapping[Lane, LaneRow]:
-        """Return what is known of the app's lanes, after a look if one of these is not known."""
-        if not all(lane in self._known for lane in wanted):
-            app = self._database.app
-            self._known = await self._database.read(lambda db: _find(db, app))
+    @property
+    def known(self) -> LaneRows:
+        """What is known of the app's lanes; others may have been declared since."""
+        return self._known
+
+    async def look(self) -> LaneRows:
+        """Return all lanes that the app has now."""
+        app = self._database.app
+        self._known = await self._database.read(lambda db: _find(db, app))
         return self._known
 
     async def get(self, lane: Lane) -> LaneRow:
         """Return the lane. Raises `UnknownQueueError`."""
-        row = (await self.find((lane,))).get(lane)
+        place = (lane.queue, lane.level)
+        row = self._known.get(place) or (await self.look()).get(place)
         if row is None:
             raise UnknownQueueError(
                 f"queue {lane.queue!r} with level {lane.level!r} is not declared: declare it first"
@@ -91,9 +97,7 @@ class Topology:
 
 def _find(db: sqlite3.Connection, app: int) -> LaneRows:
     return {
-        Lane(queue=name, level=level): LaneRow(
-            id=lane, queue=queue, ordered=bool(ordered), lease=lease / 1e6
-        )
+        (name, level): LaneRow(id=lane, queue=queue, ordered=bool(ordered), lease=lease / 1e6)
         for name, level, lane, queue, ordered, lease in db.execute(_FIND_LANES, (app,))
     }
 
@@ -108,15 +112,13 @@ def _check(
     return there
 
 
-def differences(
-    wanted: Sequence[QueueSpec], there: Mapping[Lane, LaneRow], *, create: bool
-) -> Iterator[str]:
+def differences(wanted: Sequence[QueueSpec], there: LaneRows, *, create: bool) -> Iterator[str]:
     """Say, one sentence each, what is not as wanted. A lease may change."""
     levels: dict[str, list[str]] = {}
     ordered: dict[str, bool] = {}
-    for lane, row in there.items():
-        levels.setdefault(lane.queue, []).append(lane.level)
-        ordered[lane.queue] = row.ordered
+    for (queue, level), row in there.items():
+        levels.setdefault(queue, []).append(level)
+        ordered[queue] = row.ordered
     for spec in wanted:
         name = spec.name
         if name not in levels:
@@ -138,7 +140,7 @@ def differences(
 def _add_missing(
     db: sqlite3.Connection, app: int, queues: Sequence[QueueSpec], there: LaneRows
 ) -> None:
-    known = {lane.queue: row.lease for lane, row in there.items()}
+    known = {queue: row.lease for (queue, _), row in there.items()}
     for spec in queues:
         lease = span(spec.lease)
         if spec.name not in known:

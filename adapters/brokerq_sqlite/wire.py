@@ -13,7 +13,6 @@ from brokerq.errors import BodyTooLargeError
 from brokerq.message import Message
 
 MAX_BODY = 16 * 1024 * 1024
-_WIDEST = 4  # bytes of the longest character in UTF-8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400
 _MICROS = 1_000_000
@@ -72,11 +71,7 @@ def check_size(position: int, outgoing: Outgoing) -> None:
     """Raise `BodyTooLargeError` if headers and body are more than the broker takes."""
     message = outgoing.message
     headers = message.headers
-    body = len(message.body)
-    # Most messages are far too small to be counted exactly.
-    if body + _WIDEST * (sum(map(len, headers)) + sum(map(len, headers.values()))) <= MAX_BODY:
-        return
-    size = body + sum(_width(name) + _width(text) for name, text in headers.items())
+    size = len(message.body) + sum(_width(name) + _width(text) for name, text in headers.items())
     if size > MAX_BODY:
         raise BodyTooLargeError(
             f"message {position} ({outgoing.id}) has {size} bytes of headers and body, "

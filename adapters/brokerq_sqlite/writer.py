@@ -54,13 +54,13 @@ def serve(thread: CallThread[Transaction], options: Options, announce: Announce)
                 continue
         try:
             touched = _run_group(session, calls)
-            if touched:
-                announce(touched)
         except Exception as exc:  # noqa: BLE001 - nobody may wait for ever for a thread that died
             fail_all(calls, _unexpected(session.path, exc))
             session.close()
-            session = None
+            session, touched = None, {}
         answer_all(calls)
+        if touched:
+            announce(touched)
     if session is not None:
         session.close()
 

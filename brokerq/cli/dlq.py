@@ -106,12 +106,12 @@ def export_letters(*, selection: Selection, reference: str | None, target: IO[st
 
 def _bulk_options(command: Command) -> Command:
     for option in (
-        app_option,
-        click.option("--all", "everything", is_flag=True, help="Every open letter."),
-        click.option("--dry-run", is_flag=True, help="Only list which letters it would be."),
-        click.option("--rate", type=rate_type, help="No faster than, such as 50/s."),
-        by_option,
         json_option,
+        by_option,
+        click.option("--rate", type=rate_type, help="No faster than, such as 50/s."),
+        click.option("--dry-run", is_flag=True, help="Only list which letters it would be."),
+        click.option("--all", "everything", is_flag=True, help="Every open letter."),
+        app_option,
     ):
         command = option(command)
     return command

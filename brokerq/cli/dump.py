@@ -6,7 +6,9 @@ import asyncio
 import faulthandler
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 STDERR = 2
 
@@ -20,8 +22,17 @@ def dump_on_quit(
 
 
 def dump_tasks(loops: Sequence[asyncio.AbstractEventLoop]) -> None:
-    """Write the stack of every task to stderr."""
+    """Write to stderr where every task waits."""
     for loop in loops:
         for task in asyncio.all_tasks(loop):
-            task.print_stack(file=sys.stderr)
+            stack = traceback.StackSummary.extract(_waiting(task.get_coro()))
+            sys.stderr.write(f"Task {task.get_name()} (most recent call last):\n")
+            sys.stderr.writelines(stack.format())
     sys.stderr.flush()
+
+
+def _waiting(coroutine: object) -> Iterator[tuple[FrameType, int]]:
+    """Follow a coroutine to what it awaits; a task's own stack ends at its outermost one."""
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        yield frame, frame.f_lineno
+        coroutine = getattr(coroutine, "cr_await", None)

@@ -33,7 +33,7 @@ class _Subject:
     queues: list[QueueSpec] | None = None
 
 
-@click.command()
+@click.command(short_help="Say what the broker can do, and what the app would get.")
 @click.argument("url", required=False)
 @app_option
 @json_option

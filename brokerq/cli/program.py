@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from brokerq.cli.explain import explain
 from brokerq.cli.jobs import jobs
 from brokerq.cli.publish import publish
 from brokerq.cli.queues import queues
+from brokerq.cli.shutdown import end_now
 from brokerq.cli.version import version
 from brokerq.cli.worker import worker
 from brokerq.errors import BrokerqError
 
 SIGINT = 2
+JOB_THREADS = "brokerq-job"
+GIVE_WAY = 1.0
 
 
 @dataclass(slots=True)
@@ -80,5 +84,20 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> NoReturn:
-    """Run the command that the program was started with, and exit."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command that the program was started with, and exit.
+
+    Python would wait at its end for a handler's thread that never returns; such a job is left to
+    another worker.
+    """
+    code = run(sys.argv[1:])
+    if _has_stuck_threads():
+        end_now(code)
+    sys.exit(code)
+
+
+def _has_stuck_threads() -> bool:
+    """Tell whether a handler still runs; idle threads of the pool end as soon as it is closed."""
+    jobs = [thread for thread in threading.enumerate() if thread.name.startswith(JOB_THREADS)]
+    for thread in jobs:
+        thread.join(GIVE_WAY / len(jobs))
+    return any(thread.is_alive() for thread in jobs)

@@ -19,6 +19,7 @@ from brokerq.cli.plan import WorkerPlan
 from brokerq.cli.shutdown import Shutdown, end_now, watch_supervisor
 from brokerq.cli.target import load_app
 from brokerq.engine.worker import Report
+from brokerq.errors import ConfigurationError
 from brokerq.settings import unknown_variables
 
 logger = logging.getLogger("brokerq.worker")
@@ -56,7 +57,6 @@ async def _run(bq: BrokerQ, plan: WorkerPlan) -> int:
         # Interrupted jobs are back on their queues. A thread may still run: nobody waits for it.
         await _close(bq)
         end_now(SIGNALLED + shutdown.signals[-1])
-        raise
     finally:
         if watch is not None:
             watch.cancel()
@@ -74,6 +74,7 @@ async def _running_loop() -> asyncio.AbstractEventLoop:
 
 async def _work(bq: BrokerQ, plan: WorkerPlan, stop: asyncio.Event) -> Report:
     await bq.open()
+    _check_memory(plan.max_memory)
     _tell_start(bq, plan)
     return await bq.run_worker(
         plan.queues,
@@ -92,10 +93,21 @@ async def _close(bq: BrokerQ) -> None:
             await bq.close()
 
 
+def _check_memory(limit: int | None) -> None:
+    """Refuse a limit that the app is above before it has done anything: it would never work."""
+    size = resident_memory()
+    if limit is not None and size > limit:
+        raise ConfigurationError(
+            f"the app alone takes {size:,} bytes of memory: --max-memory must be well above that"
+        )
+
+
 async def _watch_memory(limit: int, shutdown: Shutdown) -> None:
     """Stop the worker above the limit; memory tells nobody when it grows, so it is polled."""
-    while (size := resident_memory()) <= limit:  # noqa: ASYNC110
+    size = 0
+    while size <= limit:
         await asyncio.sleep(MEMORY_CHECK)
+        size = resident_memory()
     shutdown.ask(f"{size:,} bytes in memory, over --max-memory", recycle=True)
 
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 from brokerq.cli.exits import SIGNALLED
 
@@ -63,7 +64,7 @@ class Shutdown:
             end_now(SIGNALLED + number)
 
 
-def end_now(code: int) -> None:
+def end_now(code: int) -> NoReturn:
     """End the process without waiting for anything: a thread that never returns would hold it."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -20,6 +20,7 @@ from enum import Enum
 from brokerq.cli.exits import SIGNALLED, Exit
 from brokerq.cli.logs import configure_logs
 from brokerq.cli.plan import WorkerPlan
+from brokerq.settings import load_settings
 
 logger = logging.getLogger("brokerq.supervisor")
 
@@ -75,7 +76,8 @@ def drained(code: int) -> bool:
 
 def supervise(plan: WorkerPlan, processes: int) -> int:
     """Run so many worker processes until they end or a signal stops them; return the exit code."""
-    configure_logs(log_format=plan.log_format, level=plan.level or "info")
+    level = plan.level or load_settings().log_level
+    configure_logs(log_format=plan.log_format, level=level)
     reading, writing = os.pipe()
     try:
         command = [sys.executable, "-m", "brokerq", *plan.arguments(supervisor=reading)]

@@ -10,7 +10,7 @@ from brokerq.cli.exits import Exit
 from brokerq.cli.output import Format, json_option, write_document
 
 
-@click.command()
+@click.command(short_help="Show the version, and which adapters are installed.")
 @json_option
 def version(*, output: Format) -> int:
     """Show the version of brokerq, of Python, and which adapters are installed."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from random import Random
 
+from brokerq.clock import Clock
 from brokerq.engine.lanes import LaneReader
 from brokerq.engine.run import Ending, Run
 from brokerq.errors import BrokerqError
@@ -35,6 +36,7 @@ class Heartbeat:
         renewals: int,
         running: Mapping[str, Run],
         end: Callable[[Sequence[Run], Ending], None],
+        clock: Clock,
         random: Random,
     ) -> None:
         self._readers = readers
@@ -44,6 +46,7 @@ class Heartbeat:
         self._interval = lease.total_seconds() / renewals
         self._running = running
         self._end = end
+        self._clock = clock
         self._random = random
 
     async def beat_for_ever(self) -> None:
@@ -63,11 +66,15 @@ class Heartbeat:
         holdings = [
             Holding(id=run.head.id, owner=self._owner, fence=run.claimed.fence) for run in runs
         ]
+        held_until = self._clock.monotonic() + self._lease.total_seconds()
         try:
             answers = await self._store.renew(holdings, lease=self._lease)
         except BrokerqError as exc:
             logger.warning("could not renew the leases of %d jobs: %s", len(runs), exc)
             return
+        for run, hold in zip(runs, answers, strict=True):
+            if hold is not Hold.LOST:
+                run.held_until = held_until
         lost = [run for run, hold in zip(runs, answers, strict=True) if hold is Hold.LOST]
         cancelled = [
             run for run, hold in zip(runs, answers, strict=True) if hold is Hold.CANCEL_REQUESTED

@@ -12,6 +12,7 @@ from brokerq.broker import Delivery, Release, Reschedule, Verdict
 from brokerq.clock import Clock
 from brokerq.context import Context
 from brokerq.decide import precheck
+from brokerq.duration import within
 from brokerq.engine.lanes import LaneReader
 from brokerq.engine.run import Run
 from brokerq.errors import OUTAGE, PayloadError
@@ -29,6 +30,7 @@ logger = logging.getLogger("brokerq.worker")
 
 UNKNOWN_PAUSE = timedelta(seconds=15)
 OUTAGE_PAUSE = timedelta(seconds=1)
+APART = timedelta(seconds=1)
 _WRITTEN_BY_BROKERQ = frozenset({"bq-id", "bq-job", "bq-first-at"})
 
 
@@ -59,6 +61,7 @@ class Intake:
         owner: str,
         lease: timedelta,
         unknown_wait: timedelta,
+        longest_delay: timedelta | None,
         new_id: Callable[[], str],
         running: dict[str, Run],
     ) -> None:
@@ -68,6 +71,7 @@ class Intake:
         self._owner = owner
         self._lease = lease
         self._unknown_wait = unknown_wait
+        self._longest_delay = longest_delay
         self._new_id = new_id
         self._running = running
 
@@ -90,6 +94,7 @@ class Intake:
             elif not self._follow(arrival):
                 arrivals.append(arrival)
         runs: list[Run] = []
+        held_until = self._clock.monotonic() + self._lease.total_seconds()
         try:
             answers, recorded = await self._claim(arrivals, settle)
         finally:
@@ -98,6 +103,8 @@ class Intake:
         for arrival, answer in zip(arrivals, answers, strict=True):
             if isinstance(answer, Claimed):
                 run = self._begin(arrival, answer, recorded=recorded)
+                if recorded:
+                    run.held_until = held_until
                 self._running[run.head.id] = run
                 runs.append(run)
             elif not (isinstance(answer, Busy) and self._follow(arrival)):
@@ -153,7 +160,7 @@ class Intake:
         """Return what is to become of a delivery that must not even be claimed, else None."""
         not_before = arrival.head.not_before
         if not_before is not None and not_before > now:
-            return Release(delay=not_before - now)
+            return Release(delay=within(not_before - now, self._longest_delay))
         if arrival.delivery.id is None and "bq-id" not in arrival.delivery.message.headers:
             return Reschedule(delay=timedelta(0), message=arrival.message)
         return None
@@ -232,8 +239,27 @@ class Intake:
                 run.outcome = precheck(run.claimed, run.policy, now=now)
             if run.outcome is None:
                 await self._prepare(run)
+        self._keep_apart([run for run in runs if run.outcome is None])
+        for run in runs:
             (start if run.outcome is None else ended).append(run)
         return start, ended
+
+    def _keep_apart(self, ready: Sequence[Run]) -> None:
+        """Let no two jobs run side by side that would end with the next worker that is lost.
+
+        Of all that ran together when a worker was lost one may be to blame, and they would come up
+        together each time. Apart, the innocent ones get through. Those put off come up one by one;
+        none is begun before, so that a crash now is not theirs.
+        """
+        last = [run for run in ready if _has_one_crash_left(run)]
+        others = (run for run in self._running.values() if run not in last)
+        if len(last) > 1 or (last and any(map(_has_one_crash_left, others))):
+            for place, run in enumerate(last, start=1):
+                run.outcome = Unrunnable(
+                    reason="crash_loop",
+                    detail="waits: another job that was lost as often may be to blame",
+                    wait=place * APART,
+                )
 
     async def _prepare(self, run: Run) -> None:
         definition = run.definition
@@ -279,6 +305,11 @@ class Intake:
         begun = (step.at for step in view.history if step.state == State.RUNNING) if view else ()
         later = (at for at in begun if redriven_at is None or at >= redriven_at)
         return next(later, self._clock.now())
+
+
+def _has_one_crash_left(run: Run) -> bool:
+    crashes = run.claimed.crashes
+    return crashes > 0 and crashes == run.policy.max_crashes - 1
 
 
 def _fingerprint(body: bytes) -> str | None:

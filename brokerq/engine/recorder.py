@@ -88,6 +88,7 @@ class Recorder:
         self._wake = asyncio.Event()
         self._settling: set[asyncio.Task[None]] = set()
         self._recording: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
 
     def start(self) -> asyncio.Task[None]:
         """Begin to record; the task never ends by itself."""
@@ -113,13 +114,24 @@ class Recorder:
             if len(self._done) < FULL and self._others_run():
                 await asyncio.sleep(LINGER)
             self._wake.clear()
+            if self._failure is not None:
+                raise self._failure
             batch, self._done = self._done, []
             if not batch:
                 continue
             concluded = await self._record(batch)
             task = asyncio.create_task(self._settle(concluded))
             self._settling.add(task)
-            task.add_done_callback(self._settling.discard)
+            task.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        """Let a bug in settling end the recording too: it must not pass unseen."""
+        self._settling.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._recording is not None:
+            logger.critical("settling failed", exc_info=error)
+            self._failure = error
+            self._wake.set()
 
     async def _record(self, runs: Sequence[Run]) -> list[Conclusion]:
         now = self._about.clock.now()

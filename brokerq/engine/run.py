@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -33,6 +34,8 @@ class Run:
 
     Attributes:
         recorded: Whether the claim is in the store.
+        held_until: When the store's lease ends unless it is renewed, by the app's monotonic clock;
+            where nothing is recorded, never.
         definition: None: the job is unknown here.
         begun: Whether its task has run at all.
         followers: Other deliveries of the same job, which share its fate.
@@ -47,6 +50,7 @@ class Run:
     claimed: Claimed
     policy: RetryPolicy
     recorded: bool
+    held_until: float = math.inf
     definition: Definition | None = None
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     context: Context | None = None

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+from brokerq.clock import Clock
 from brokerq.engine.run import Ending, Run
 from brokerq.errors import PayloadError
 from brokerq.middleware import Middleware, chain
@@ -31,6 +32,7 @@ class Runner:
         threads: int,
         middleware: Sequence[Middleware],
         max_result: int,
+        clock: Clock,
         on_done: Callable[[list[Run]], None],
     ) -> None:
         self._user_loop = user_loop
@@ -38,6 +40,7 @@ class Runner:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="brokerq-job")
         self._middleware = tuple(middleware)
         self._max_result = max_result
+        self._clock = clock
         self._on_done = on_done
         self._running: set[Run] = set()
         self._done: list[Run] = []
@@ -56,6 +59,7 @@ class Runner:
         """Take no more threads; those still running are left to themselves."""
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._user_loop.call_soon_threadsafe(self._disarm)
 
     def _begin(self, runs: Sequence[Run]) -> None:
         for run in runs:
@@ -64,6 +68,9 @@ class Runner:
 
     async def _run(self, run: Run) -> None:
         run.begun = True
+        if run.ending is None and run.held_until <= self._clock.monotonic():
+            # The process stood still since the claim, so another worker may have the job by now.
+            run.ending = Ending.LOST
         try:
             if run.ending is None:
                 self._set_deadline(run)
@@ -108,7 +115,7 @@ class Runner:
         if definition.signature.is_async:
             return await function(*args, **run.arguments)
         copied = contextvars.copy_context()
-        work = functools.partial(copied.run, _in_thread, function, args, run.arguments)
+        work = functools.partial(copied.run, call_plain, function, args, run.arguments)
         return await self._user_loop.run_in_executor(self._threads, work)
 
     def _interrupt(self, runs: Sequence[Run], ending: Ending) -> None:
@@ -138,6 +145,12 @@ class Runner:
             self._sweep.cancel()
         self._sweep = self._user_loop.call_at(deadline, self._sweep_deadlines)
 
+    def _disarm(self) -> None:
+        """Cancel the timer, which would keep the whole worker in memory until then."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
     def _sweep_deadlines(self) -> None:
         self._sweep = None
         now = self._user_loop.time()
@@ -154,9 +167,10 @@ class Runner:
         self._engine_loop.call_soon_threadsafe(self._on_done, done)
 
 
-def _in_thread(
-    function: Callable[..., object], args: tuple[object, ...], arguments: dict[str, Any]
+def call_plain(
+    function: Callable[..., object], args: Sequence[object], arguments: dict[str, Any]
 ) -> object:
+    """Call a handler that is no coroutine; to be done in a thread."""
     try:
         return function(*args, **arguments)
     except StopIteration as exc:  # no future can carry it: its waiter would wait for ever

@@ -35,7 +35,12 @@ class Shares:
         self._strict = strict
 
     def share(self, lane: Lane) -> float:
-        """Return the lane's part of everything, between 0 and 1."""
+        """Return the lane's part of everything, between 0 and 1.
+
+        With `strict`, where the first lanes should never be found empty, half of what is before.
+        """
+        if self._strict:
+            return 0.5 ** list(self._weights).index(lane)
         return self._weights[lane] / sum(self._weights.values())
 
     def pick(self, available: Mapping[Lane, int], slots: int) -> dict[Lane, int]:

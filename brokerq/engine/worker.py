@@ -60,7 +60,8 @@ class Report:
     Attributes:
         outcomes: How many runs were recorded, by the state they came to.
         lost: Runs whose lease was lost before they could be recorded.
-        abandoned: Jobs left running, to be taken over when their leases end.
+        abandoned: Jobs left running, or done and not recorded, to be taken over when their leases
+            end.
     """
 
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
@@ -89,6 +90,7 @@ class Worker:
         self._running: dict[str, Run] = {}
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._asked = False
         self._at_rest = asyncio.Event()
         queues = runtime.registry.queues
         chosen = [(queues[name].spec, weight) for name, weight in options.queues]
@@ -101,6 +103,7 @@ class Worker:
             threads=options.concurrency,
             middleware=runtime.registry.middleware,
             max_result=runtime.limits.max_result,
+            clock=runtime.clock,
             on_done=self._done,
         )
         self._recorder = Recorder(
@@ -117,6 +120,7 @@ class Worker:
             owner=runtime.owner,
             lease=lease,
             unknown_wait=runtime.limits.unknown_wait,
+            longest_delay=runtime.broker.capabilities.max_delay,
             new_id=runtime.new_id,
             running=self._running,
         )
@@ -151,6 +155,7 @@ class Worker:
             renewals=runtime.limits.renewals,
             running=self._running,
             end=self._runner.end,
+            clock=runtime.clock,
             random=runtime.random,
         )
 
@@ -176,8 +181,9 @@ class Worker:
         self._loop.call_soon_threadsafe(self._on_stop)
 
     def _on_stop(self) -> None:
-        if self._stop.is_set():
+        if self._asked:
             self._hurry.set()
+        self._asked = True
         self._stop.set()
 
     async def main(self) -> Report:
@@ -298,10 +304,9 @@ class Worker:
         await self._wait_for_rest(self._options.grace, unless=self._hurry)
         self._runner.end(list(self._running.values()), Ending.SHUTDOWN)
         await self._wait_for_rest(GIVE_WAY)
-        still_running = [run for run in self._running.values() if run.outcome is None]
-        self._report.abandoned = len(still_running)
-        if len(still_running) < len(self._running):
+        if any(run.outcome is not None for run in self._running.values()):
             await self._wait_for_rest(FLUSH)
+        self._report.abandoned = len(self._running)  # also what is done and could not be recorded
         await self._recorder.stop()
         for task in tasks:
             task.cancel()

@@ -43,15 +43,18 @@ def beside(
     rounds: int,
 ) -> None:
     """Measure floor and brokerq in turns; print both rates and their ratio."""
-    floors_, rates, ratios, cpu = [], [], [], []
+    raw: list[float] = []
+    rates: list[float] = []
+    ratios: list[float] = []
+    cpu: list[float] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-            floors_.append(floor(Path(one)))
+            raw.append(floor(Path(one)))
             figures = ours(Path(other))
         rates.append(figures["rate"])
-        ratios.append(figures["rate"] / floors_[-1])
+        ratios.append(figures["rate"] / raw[-1])
         cpu.append(figures.get("cpu_per_10k", 0.0))
-    line(f"{name}: raw", floors_, "/s", "")
+    line(f"{name}: raw", raw, "/s", "")
     line(f"{name}: brokerq", rates, "/s", "")
     line(f"{name}: ratio", ratios, "", target)
     if any(cpu):
@@ -80,13 +83,7 @@ def rates(rounds: int) -> None:
         rounds=rounds,
     )
     for concurrency, target in ((100, "target 0.12; CPU 1.2 s"), (10, "target 0.25")):
-        beside(
-            f"sqlite drain at {concurrency}",
-            lambda f, n=concurrency: floors.drain(f, 20_000, n),
-            lambda f, n=concurrency: case("drain", sqlite(f), 20_000, n),
-            target,
-            rounds=rounds,
-        )
+        _drain(concurrency, target, rounds)
     beside(
         "memory drain at 100",
         lambda _: floors.loop(30_000, 100),
@@ -96,9 +93,20 @@ def rates(rounds: int) -> None:
     )
 
 
+def _drain(concurrency: int, target: str, rounds: int) -> None:
+    beside(
+        f"sqlite drain at {concurrency}",
+        lambda f: floors.drain(f, 20_000, concurrency),
+        lambda f: case("drain", sqlite(f), 20_000, concurrency),
+        target,
+        rounds=rounds,
+    )
+
+
 def fairness(rounds: int) -> None:
     """Four worker processes on one file."""
-    shares, waits = [], []
+    shares: list[float] = []
+    waits: list[float] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             url = sqlite(Path(folder))
@@ -117,7 +125,8 @@ def fairness(rounds: int) -> None:
 
 def latencies(rounds: int) -> None:
     """From publish to handler start, across processes."""
-    p50, p99 = [], []
+    p50: list[float] = []
+    p99: list[float] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             url = sqlite(Path(folder))
@@ -135,10 +144,10 @@ def latencies(rounds: int) -> None:
 
 def footprint(rounds: int) -> None:
     """Import, idleness, memory."""
-    imports = []
+    imports: list[float] = []
     for _ in range(max(rounds, 5)):
         begin = time.perf_counter()
-        subprocess.run([PYTHON, "-c", "import brokerq"], check=True)
+        subprocess.run([PYTHON, "-c", "from brokerq import BrokerQ"], check=True)
         whole = time.perf_counter() - begin
         begin = time.perf_counter()
         subprocess.run([PYTHON, "-c", ""], check=True)

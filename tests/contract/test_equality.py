@@ -66,8 +66,9 @@ class Shop:
 
     def declare_work(self) -> None:
         """The job that ends in every way there is."""
-        on = {KeyError: "reject", IndexError: "drop"}
-        retry = RetryPolicy(max_attempts=3, initial="10ms", jitter="none", on=on)
+        retry = RetryPolicy(
+            initial="10ms", jitter="none", on={KeyError: "reject", IndexError: "drop"}
+        )
 
         @self.bq.job(queue="mixed", retry=retry)
         async def work(ctx: Context, what: str) -> str:

@@ -21,6 +21,8 @@ from brokerq import BrokerQ, Letter, LetterFilter, Limits, Report, RetryPolicy
 from brokerq.broker import Lane, Outgoing
 from brokerq.clock import SystemClock
 from brokerq.connect import Backends, open_backends
+from brokerq.engine import intake, slots
+from brokerq.engine import worker as worker_module
 from brokerq.errors import StoreUnavailableError
 from brokerq.message import Message
 
@@ -96,11 +98,11 @@ class Place:
         return open_backends(self.url, None, app=app, clock=SystemClock(), cwd=Path.cwd())
 
     async def send(
-        self, body: bytes, *, queue: str = "default", id: str | None = None, **headers: str
+        self, body: bytes, *, queue: str = "default", message_id: str = "", **headers: str
     ) -> str:
         """Send a message as a program in another language would; return its id in the broker."""
         broker = self.backends().broker
-        message_id = str(uuid4()) if id is None else id
+        message_id = message_id or str(uuid4())
         message = Message(
             headers={name.replace("_", "-"): text for name, text in headers.items()}, body=body
         )
@@ -108,6 +110,12 @@ class Place:
         await broker.publish([Outgoing(lane=Lane(queue=queue), message=message, id=message_id)])
         await broker.close()
         return message_id
+
+
+@pytest.fixture(autouse=True)
+def quick_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have bursts notice sooner that nothing is left."""
+    monkeypatch.setattr(worker_module, "IDLE_CHECK", 0.01)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -137,6 +145,8 @@ class Outage:
 def outage(place: Place, monkeypatch: pytest.MonkeyPatch) -> Outage:
     store = MemoryStore if place.url.startswith("memory") else SqliteStore
     outage = Outage()
+    monkeypatch.setattr(slots, "OUTAGE_BACKOFF", 0.02)
+    monkeypatch.setattr(intake, "OUTAGE_PAUSE", in_ms(20))
     for name in ("claim", "renew", "finish", "enqueue", "get"):
         monkeypatch.setattr(store, name, _gated(getattr(store, name), outage))
     return outage

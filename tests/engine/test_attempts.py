@@ -126,10 +126,18 @@ async def crash(place: Place, queue: str = "default") -> Claimed:
         message = delivery.message
         job = NewJob(head=read_head(message), message=message, queue=queue, level=lane.level)
         claim = Claim(job=job, owner=f"victim-{uuid4()}", lease=in_ms(30))
-        while not isinstance(answer := (await store.claim([claim]))[0], Claimed):
-            await asyncio.sleep(0.005)
+        answers = list(await store.claim([claim]))
+
+        async def claimed() -> bool:
+            if not isinstance(answers[0], Claimed):
+                answers[:] = await store.claim([claim])
+            return isinstance(answers[0], Claimed)
+
+        await eventually(claimed)  # the lease of the one killed before has to lapse
     await store.close()
     await broker.close()
+    [answer] = answers
+    assert isinstance(answer, Claimed)
     return answer
 
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from brokerq import BrokerQ, JobFilter, State
+from brokerq.catalogue import NotRedriven
 from brokerq.errors import KeyConflictError
 from tests.engine.conftest import AT_ONCE, ONCE, Place, eventually, letters_of, working
 
@@ -16,7 +17,7 @@ async def send_again(place: Place, bq: BrokerQ, job_id: str) -> None:
     view = await bq.jobs.status(job_id)
     assert view.message is not None
     headers = {name.replace("-", "_"): text for name, text in view.message.headers.items()}
-    await place.send(view.message.body, id=job_id, **headers)
+    await place.send(view.message.body, message_id=job_id, **headers)
 
 
 async def test_a_duplicate_in_the_same_process_shares_the_fate(place: Place) -> None:
@@ -137,14 +138,13 @@ async def test_a_key_is_published_once_while_it_is_held(bq: BrokerQ) -> None:
 
 async def test_ten_publishers_at_once_make_one_job(place: Place) -> None:
     apps = [place.app() for _ in range(3)]
-    jobs = []
     for bq in apps:
 
-        @bq.job(idempotency_key="order", name="pay")
+        @bq.job(idempotency_key="order")
         async def pay(order: str) -> None: ...
 
-        jobs.append(pay)
-    handles = await asyncio.gather(*(jobs[n % 3].publish("o-1") for n in range(10)))
+    publishes = (apps[n % 3].publish("pay", {"order": "o-1"}) for n in range(10))
+    handles = await asyncio.gather(*publishes)
     assert len({handle.id for handle in handles}) == 1
     assert [handle.duplicate for handle in handles].count(False) == 1
 
@@ -209,5 +209,6 @@ async def test_a_redrive_is_refused_where_another_job_has_the_key(bq: BrokerQ) -
     assert second.id != dead.id
     await bq.run_worker(burst=True)
     [refusal] = await bq.dead_letters.redrive([dead.id], by="the test")
-    assert "key" in getattr(refusal, "why")
+    assert isinstance(refusal, NotRedriven)
+    assert "key" in refusal.why
     assert (await dead.status()).state == State.DEAD

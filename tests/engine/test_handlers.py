@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from brokerq import BrokerQ, Context, Drop, Reject, RetryPolicy, State
-from tests.engine.conftest import ONCE, SHORT_LEASE, Place, letters_of, working
+from tests.engine.conftest import ONCE, SHORT_LEASE, Place, eventually, letters_of, working
 
 
 class SilentError(Exception):
@@ -150,8 +150,7 @@ async def test_a_handler_that_blocks_its_loop_keeps_its_lease(place: Place) -> N
     handle = await blocking.publish()
     other_loop = threading.Thread(target=lambda: asyncio.run(_wait_for_work(two)))
     async with working(one):
-        while not runs:
-            await asyncio.sleep(0)
+        await eventually(lambda: runs == ["one"])
         other_loop.start()
         view = await handle.wait("5s")
     other_loop.join()
@@ -269,7 +268,7 @@ async def test_the_log_of_a_chatty_job_is_bounded(bq: BrokerQ) -> None:
     @bq.job()
     async def chatty(ctx: Context) -> None:
         for number in range(1200):
-            ctx.log.info(f"line {number}")
+            ctx.log.info("line", number=number)
         ctx.log.info("x" * 10_000)
 
     handle = await chatty.publish()
@@ -278,4 +277,4 @@ async def test_the_log_of_a_chatty_job_is_bounded(bq: BrokerQ) -> None:
     assert log is not None
     assert len(log) == 1000
     assert max(map(len, log)) == 4096
-    assert "line 1199" in log[-2]
+    assert log[-2].endswith("line number=1199")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,18 +23,18 @@ async def test_a_result_arrives_as_json_gives_it(bq: BrokerQ) -> None:
     async def pay() -> Receipt:
         return Receipt(7, paid=True)
 
-    handle = await pay.publish()
+    job_id = (await pay.publish()).id
     await bq.run_worker(burst=True)
-    assert await handle.result() == {"number": 7, "paid": True}
+    assert await bq.handle(job_id).result() == {"number": 7, "paid": True}
 
 
 async def test_none_is_a_result(bq: BrokerQ) -> None:
     @bq.job()
     async def work() -> None: ...
 
-    handle = await work.publish()
+    job_id = (await work.publish()).id
     await bq.run_worker(burst=True)
-    assert await asyncio.wait_for(handle.result(), 1) is None
+    assert await bq.handle(job_id).result(timeout="1s") is None
 
 
 async def test_a_result_that_is_no_json_is_noted_and_the_job_succeeded(bq: BrokerQ) -> None:

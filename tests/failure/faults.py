@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +132,8 @@ def install(faults: Faults, *, stepwise: bool, copies: int = 1) -> None:
         _watch_consumers(backends.broker, faults, stepwise=stepwise)
         return backends
 
-    session.open_backends = opened
+    target: Any = session
+    target.open_backends = opened
 
 
 def _multiply(backends: Backends, more: int) -> None:
@@ -176,7 +177,7 @@ def _watch_consumers(broker: Broker, faults: Faults, *, stepwise: bool) -> None:
     consume = broker.consume
 
     @asynccontextmanager
-    async def watched(lane: Lane, *, prefetch: int) -> AsyncIterator[Consumer]:
+    async def watched(lane: Lane, *, prefetch: int) -> AsyncGenerator[Consumer]:
         async with consume(lane, prefetch=prefetch) as consumer:
             if stepwise:
                 _Stepwise(broker, consumer, faults).install()

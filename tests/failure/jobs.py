@@ -72,6 +72,7 @@ def build_app(
     bq.queue(QUEUE, lease=f"{place.lease}s")
     _add_quick(bq, scribe)
     _add_failing(bq, scribe)
+    _add_buried(bq, scribe)
     _add_slow(bq, scribe)
     _add_deadly(bq, scribe)
     return bq
@@ -130,6 +131,8 @@ def _add_failing(bq: BrokerQ, scribe: Scribe) -> None:
         scribe.end(ctx, "fail")
         raise ValueError(f"attempt {ctx.attempt}")
 
+
+def _add_buried(bq: BrokerQ, scribe: Scribe) -> None:
     @bq.job(queue=QUEUE)
     async def buried(ctx: Context, n: int) -> dict[str, int]:
         """Be rejected until it comes back from the dead letters."""

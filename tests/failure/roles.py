@@ -10,19 +10,23 @@ import signal
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import brokerq_sqlite
+from brokerq_sqlite.session import Options
 
 from brokerq import BrokerQ, client, redriving
-from brokerq.engine import upkeep, worker
+from brokerq.engine import intake, upkeep, worker
 from brokerq.errors import BrokerqError
+from brokerq.url import Url
 from tests.failure.faults import Faults, install
 from tests.failure.jobs import Scribe, build_app
 from tests.failure.ledger import Ledger
 from tests.failure.spec import Spec
 
 ABANDONED = 1
+INTERRUPTED = 143
+logger = logging.getLogger("tests.failure")
 
 
 def play(spec: Spec) -> int:
@@ -49,15 +53,20 @@ def _shorten(spec: Spec) -> None:
         (client, "RESERVATION", held),
         (redriving, "LEASE", held),
         (upkeep, "SWEEP_INTERVAL", 0.2),
+        (intake, "APART", timedelta(milliseconds=100)),
         (worker, "GIVE_WAY", timedelta(seconds=1)),
+        (worker, "FLUSH", timedelta(seconds=1)),
     ]
-    for module, name, value in changes:
-        setattr(module, name, value)
     pages = spec.place.max_pages
     if pages is not None:
         read_options = brokerq_sqlite.read_options
-        limited = cast("Any", brokerq_sqlite)
-        limited.read_options = lambda url: replace(read_options(url), max_pages=pages)
+
+        def limited(url: Url) -> Options:
+            return replace(read_options(url), max_pages=pages)
+
+        changes.append((brokerq_sqlite, "read_options", limited))
+    for module, name, value in changes:
+        setattr(module, name, value)
 
 
 async def _work(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
@@ -81,7 +90,7 @@ async def _work(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
             report = await running
             ledger.write("report", **asdict(report))
             return ABANDONED if report.abandoned else 0
-        return ABANDONED
+        return INTERRUPTED
 
 
 async def _publish(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
@@ -110,7 +119,7 @@ def main(text: str) -> None:
     try:
         code = play(Spec.from_json(text))
     except BaseException:
-        logging.exception("the process failed")
+        logger.exception("the process failed")
     finally:
         logging.shutdown()
         os._exit(code)

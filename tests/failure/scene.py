@@ -29,6 +29,7 @@ class Scene:
     Attributes:
         bq: The client's app; it is opened by first use.
         faults: How many processes were killed or stopped so far.
+        stops: How many of these were stopped.
     """
 
     spawner: Spawner
@@ -37,6 +38,7 @@ class Scene:
     bq: BrokerQ
     ledger: Ledger
     faults: int = 0
+    stops: int = 0
     published: int = 0
     not_before: dict[str, datetime] = field(default_factory=dict[str, datetime])
 
@@ -109,10 +111,10 @@ class Scene:
         self.faults += 1
         assert code == -fault.signal, f"{fault} was not reached: exit code {code}\n{self.log()}"
 
-    async def finish(self, **more: Any) -> None:
+    async def finish(self, *, patience: float = PATIENCE, **more: Any) -> None:
         """Let one worker without faults do all that is left."""
         with self.start("worker", burst=True, **more) as process:
-            assert await process.wait() == 0, self.log()
+            assert await process.wait(patience) == 0, self.log()
 
     async def until_empty(self, patience: float = PATIENCE) -> None:
         """Wait until nothing is in the queue but dead letters."""
@@ -124,10 +126,11 @@ class Scene:
             assert time.monotonic() < deadline, f"not empty: {stats}\n{self.log()}"
             await asyncio.sleep(LOOK)
 
-    async def until_no_redrive_is_left(self, job_id: str) -> None:
-        """Wait until the job's newest dead letter is no more being redriven."""
+    async def until_no_redrive_is_left(self) -> None:
+        """Wait until no dead letter is being redriven any more."""
         deadline = time.monotonic() + PATIENCE
-        while (await self.bq.dead_letters.get(job_id)).state is LetterState.REDRIVING:
+        redriving = LetterFilter(states=[LetterState.REDRIVING])
+        while await self.bq.dead_letters.search(redriving, limit=1):
             assert time.monotonic() < deadline, self.log()
             await asyncio.sleep(LOOK)
 
@@ -152,8 +155,8 @@ class Scene:
         """Return the job's record, whole."""
         return await self.bq.handle(job_id).status()
 
-    async def story(self) -> Story:
-        """Return what happened, for the checks."""
+    async def story(self, *, slots: int | None = None) -> Story:
+        """Return what happened, for the checks; `slots`: how much a fault can have hit."""
         entries = self.entries()
         ids = {view.id for view in await self.bq.jobs.search(JobFilter(), limit=ALL)}
         views: dict[str, JobView | None] = {
@@ -168,12 +171,14 @@ class Scene:
             letters=letters,
             stats=stats,
             faults=self.faults,
+            stops=self.stops,
             not_before=self.not_before,
+            slots=slots,
         )
 
-    async def judge(self) -> Story:
+    async def judge(self, *, slots: int | None = None) -> Story:
         """Fail the test if anything is wrong; return what happened."""
-        story = await self.story()
+        story = await self.story(slots=slots)
         wrong = problems(story) + unexplained(story.views.values())
         assert not wrong, "\n".join([*wrong, self.log()])
         return story

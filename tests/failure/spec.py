@@ -9,6 +9,9 @@ from typing import Any, Literal, Self
 
 Role = Literal["worker", "publisher", "redriver"]
 
+Publish = tuple[str, dict[str, Any], str | None]
+"""A job, its arguments, and its idempotency key where it is not the job's own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
@@ -66,7 +69,7 @@ class Spec:
     Attributes:
         log: The file for what it says.
         burst: A worker that stops when nothing is left.
-        publish: What a publisher publishes: (job, arguments, idempotency key or None).
+        publish: What a publisher publishes.
         copies: How often a publisher sends each message to the broker.
         redrive: Ids of the jobs that a redriver puts back.
         reservation: Seconds for which a publisher, or a redriver, holds what it has begun.
@@ -80,7 +83,7 @@ class Spec:
     burst: bool = False
     concurrency: int = 5
     grace: float = 5.0
-    publish: tuple[tuple[str, dict[str, Any], str | None], ...] = ()
+    publish: tuple[Publish, ...] = ()
     copies: int = 1
     redrive: tuple[str, ...] = ()
     reservation: float = 1.0

@@ -1,13 +1,11 @@
-"""The disk is full: what was confirmed is kept, what was refused is not there, and work goes on.
-
-On a file system of its own where this process may mount one, else with a limit on the file's pages.
-"""
+"""The disk is full: what was confirmed is kept, what was refused is not there, and work goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +14,12 @@ from brokerq import State
 from brokerq.errors import PublishError, StorageError
 from tests.conftest import require_service
 from tests.failure.ledger import of
-from tests.failure.processes import Spawner
+from tests.failure.processes import Spawner, until
+from tests.failure.roles import ABANDONED
 from tests.failure.scene import Scene
 
 SIZE = 4 * 1024 * 1024
+PAGES = 60
 
 
 @pytest.fixture
@@ -78,3 +78,23 @@ async def publish_until_refused(scene: Scene) -> str:
             scene.ledger.write("refused", n=scene.published - 1, error=str(exc))
             return str(exc)
     pytest.fail("the disk never was full")
+
+
+async def test_a_full_file_keeps_what_was_confirmed(tmp_path: Path, spawner: Spawner) -> None:
+    """As above where nobody may mount a disk: SQLite refuses to let the file grow."""
+    async with Scene.at(tmp_path, spawner) as scene:
+        free, scene.place = scene.place, replace(scene.place, max_pages=PAGES)
+        jobs = tuple(("quick", {"n": n}, None) for n in range(300))
+        with scene.start("publisher", publish=jobs) as publisher:
+            assert await publisher.wait() == 0, scene.log()
+        assert of(scene.entries(), "refused")
+        with scene.start("worker") as worker:
+            await until(lambda: "cannot grow" in scene.log(), "the worker to be refused")
+            worker.terminate()
+            assert await worker.wait() in {0, ABANDONED}, scene.log()
+        scene.place = free
+        scene.faults += 1
+        await scene.finish()
+        story = await scene.judge()
+        views = [view for view in story.views.values() if view is not None]
+        assert {view.state for view in views} == {State.SUCCEEDED}

@@ -10,10 +10,12 @@ import pytest
 from brokerq import JobHandle, State
 from tests.failure.ledger import of
 from tests.failure.processes import Spawner, until
-from tests.failure.roles import ABANDONED
+from tests.failure.roles import ABANDONED, INTERRUPTED
 from tests.failure.scene import Scene
+from tests.failure.spec import Outage
 
 LATER = "30s"
+AWAY = Outage(calls=("finish",), seconds=60)
 
 
 async def begun(scene: Scene, handles: list[JobHandle[object]]) -> None:
@@ -68,7 +70,7 @@ async def test_a_second_signal_ends_the_grace(tmp_path: Path, spawner: Spawner) 
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(worker.wait(), 0.5)
             worker.terminate()
-            await worker.wait(patience=3.0)
+            assert await worker.wait(patience=3.0) == INTERRUPTED
         view = await handle.status()
         assert (view.state, view.attempts, view.crashes) == (State.QUEUED, 0, 0)
         assert scene.outcomes(handle.id) == ["interrupted"]
@@ -104,3 +106,19 @@ async def test_a_killed_drain_loses_nothing(tmp_path: Path, spawner: Spawner) ->
         await scene.finish(concurrency=20)
         await scene.judge()
 
+
+async def test_what_cannot_be_recorded_any_more_is_abandoned(
+    tmp_path: Path, spawner: Spawner
+) -> None:
+    """The handler is done, but only this process knows it: the job is run once more."""
+    async with Scene.at(tmp_path, spawner) as scene:
+        handle = await scene.publish("quick")
+        with scene.start("worker", grace=0.2, outage=AWAY) as worker:
+            await until(lambda: scene.outcomes(handle.id) == ["ok"], "the handler to be done")
+            worker.terminate()
+            assert await worker.wait() == ABANDONED
+        scene.faults += 1
+        await scene.finish()
+        await scene.judge()
+        view = await handle.status()
+        assert (view.state, view.attempts, view.crashes) == (State.SUCCEEDED, 1, 1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from brokerq import State
 from brokerq.store import JobFilter
 from tests.failure.ledger import of
@@ -30,21 +28,17 @@ async def publish_twice(scene: Scene, point: str) -> None:
         assert [job.state for job in jobs] == [State.SUCCEEDED] * 3
 
 
-@pytest.mark.parametrize(
-    ("point", "in_steps"),
-    [
-        ("before publish_recorded", False),
-        ("after publish_recorded", False),
-        ("after reserve", True),
-        ("after publish", True),
-        ("before enqueue", True),
-        ("after enqueue", True),
-    ],
-)
 async def test_a_key_makes_publishing_again_after_a_kill_harmless(
-    tmp_path: Path, spawner: Spawner, point: str, *, in_steps: bool
+    tmp_path: Path, spawner: Spawner
 ) -> None:
-    await publish_twice(Scene.at(tmp_path, spawner, in_steps=in_steps), point)
+    in_one = ["before publish_recorded", "after publish_recorded"]
+    in_steps = ["after reserve", "before publish", "after publish", "after enqueue"]
+    await asyncio.gather(
+        *(
+            publish_twice(Scene.at(tmp_path, spawner, in_steps=point in in_steps), point)
+            for point in in_one + in_steps
+        )
+    )
 
 
 async def test_without_a_key_what_was_confirmed_runs_once(tmp_path: Path, spawner: Spawner) -> None:
@@ -59,7 +53,12 @@ async def test_without_a_key_what_was_confirmed_runs_once(tmp_path: Path, spawne
             assert len(ran) == len(set(ran))
             return set(ran)
 
-    points = ["before publish_recorded", "after publish_recorded", "before publish", "after publish"]
+    points = [
+        "before publish_recorded",
+        "after publish_recorded",
+        "before publish",
+        "after publish",
+    ]
     scenes = [Scene.at(tmp_path, spawner, in_steps="recorded" not in point) for point in points]
     ran = await asyncio.gather(*map(publish, scenes, points))
     assert ran == [{0}, {0, 1}, {0}, {0, 1}]

@@ -101,6 +101,24 @@ class Terminal:
     def nap(self, seconds: float, name: str = "nap") -> str:
         return self.do("publish", "nap", "--arg", f"seconds={seconds}", "--arg", f"name={name}")
 
+    def pid_jobs(self, count: int) -> list[str]:
+        """Publish so many jobs that leave a file each; return their ids."""
+        program = (
+            "import shop\n"
+            f"for n in range({count}):\n"
+            "    print(shop.pid.publish_sync(n).id)\n"
+            "shop.bq.close_sync()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
+
     def pids(self, pattern: str) -> set[int]:
         """Return the processes that left files of this pattern, which ends in their pid."""
         return {int(path.name.split(".")[-1]) for path in self.folder.glob(pattern)}

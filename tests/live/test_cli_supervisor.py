@@ -47,10 +47,11 @@ def test_all_processes_work_and_one_signal_stops_them(terminal: Terminal) -> Non
 
 
 def test_a_burst_ends_when_all_processes_have(terminal: Terminal) -> None:
-    ids = [terminal.do("publish", "pid", "--arg", f"n={n}") for n in range(3)]
+    ids = terminal.pid_jobs(3)
     done = terminal.run("worker", "--burst", "--processes", 2)
     assert done.returncode == 0
-    assert {terminal.state_of(each)["state"] for each in ids} == {"succeeded"}
+    succeeded = terminal.read("jobs", "ls", "--state=succeeded")["jobs"]
+    assert {job["id"] for job in succeeded} == set(ids)
 
 
 def test_a_killed_process_is_replaced(terminal: Terminal) -> None:
@@ -76,8 +77,7 @@ def test_orphans_finish_their_jobs_and_end(terminal: Terminal) -> None:
 
 
 def test_a_process_is_replaced_after_its_last_job(terminal: Terminal) -> None:
-    for n in range(7):
-        terminal.do("publish", "pid", "--arg", f"n={n}")
+    terminal.pid_jobs(7)
     done = terminal.run("worker", "--burst", "--processes", 1, "--max-jobs", 3)
     assert done.returncode == 0
     assert "is spent and started anew" in done.stderr
@@ -96,8 +96,7 @@ def test_a_process_that_grew_too_large_is_replaced(terminal: Terminal) -> None:
 
 
 def test_a_single_process_that_is_spent_ends_well(terminal: Terminal) -> None:
-    for n in range(2):
-        terminal.do("publish", "pid", "--arg", f"n={n}")
+    terminal.pid_jobs(2)
     assert terminal.run("worker", "--max-jobs", 1).returncode == 0
     assert len(terminal.read("jobs", "ls", "--state=queued")["jobs"]) == 1
 

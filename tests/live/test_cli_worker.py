@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.cli_process import Terminal
+from tests.live.cli_process import Terminal, until
 from tests.unit.cli_app import SHOP
 
 
@@ -98,7 +98,7 @@ def test_quit_shows_threads_and_tasks_and_goes_on(terminal: Terminal) -> None:
     worker.send(signal.SIGQUIT)
     worker.until_logged("in nap")
     worker.until_logged("in ask")
-    worker.until_logged("Heartbeat.beat_for_ever")
+    worker.until_logged("in beat_for_ever")
     terminal.until_file("nap.*.done")
     assert worker.process.poll() is None
 
@@ -141,6 +141,7 @@ def test_a_worker_without_its_app_or_queue_or_broker_says_so(terminal: Terminal)
         (["worker", "-Q", "payments:0"], 2, "a weight of at least 1"),
         (["worker", "--max-memory", "lots"], 2, "write 512MB"),
         (["worker", "--grace", "-1s"], 2, "must not be negative"),
+        (["worker", "--max-memory", "1MB"], 2, "--max-memory must be well above that"),
     ):
         done = terminal.run(*arguments)
         assert (done.returncode, done.stdout) == (code, "")
@@ -150,6 +151,20 @@ def test_a_worker_without_its_app_or_queue_or_broker_says_so(terminal: Terminal)
     done = terminal.run("worker")
     assert done.returncode == 5
     assert "/proc/none" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_command_that_waits_can_be_interrupted(
+    terminal: Terminal, number: signal.Signals, code: int
+) -> None:
+    waiting = terminal.start("publish", "pid", "--arg", "n=1", "--wait")
+    until(waiting.logged, what="the id is shown")
+    waiting.send(number)
+    assert waiting.code() == code
+    assert "Traceback" not in waiting.logged()
+    assert len(terminal.read("jobs", "ls", "--state=queued")["jobs"]) == 1
 
 
 def test_a_reader_that_has_seen_enough_is_no_error_message(terminal: Terminal) -> None:

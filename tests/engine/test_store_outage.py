@@ -1,0 +1,81 @@
+"""While the store is away jobs wait, unless they were declared to run all the same."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from brokerq import BrokerQ, Context, Limits, State
+from tests.engine.conftest import AT_ONCE, Outage, Place, eventually, working
+
+
+async def test_jobs_wait_and_use_up_no_attempt(bq: BrokerQ, outage: Outage) -> None:
+    attempts: list[int] = []
+
+    @bq.job()
+    async def work(ctx: Context) -> str:
+        attempts.append(ctx.attempt)
+        return "done"
+
+    handle = await work.publish()
+    outage.on = True
+    async with working(bq):
+        await eventually(lambda: outage.refused >= 2)
+        assert attempts == []
+        outage.on = False
+        assert await handle.result("5s") == "done"
+    assert attempts == [1]
+    assert (await handle.status()).crashes == 0
+
+
+async def test_what_ran_is_recorded_when_the_store_is_back(bq: BrokerQ, outage: Outage) -> None:
+    runs: list[str] = []
+
+    @bq.job()
+    async def work() -> str:
+        runs.append("run")
+        outage.on = True
+        return "done"
+
+    handle = await work.publish()
+    async with working(bq):
+        await eventually(lambda: outage.refused >= 2)
+        outage.on = False
+        assert await handle.result("5s") == "done"
+    assert runs == ["run"]
+
+
+async def test_a_job_may_run_without_its_records(bq: BrokerQ, outage: Outage) -> None:
+    ran: list[int] = []
+
+    @bq.job(on_store_error="run")
+    async def urgent(ctx: Context) -> None:
+        ran.append(ctx.attempt)
+        if ctx.attempt == 1:
+            raise ValueError
+
+    @bq.job()
+    async def patient() -> None:
+        ran.append(99)
+
+    await urgent.publish()
+    waiting = await patient.publish()
+    outage.on = True
+    async with working(bq):
+        await eventually(lambda: ran == [1, 2])
+        outage.on = False
+        await waiting.wait("5s")
+    assert ran == [1, 2, 99]
+
+
+async def test_an_unknown_job_survives_an_outage(place: Place, outage: Outage) -> None:
+    bq = place.app(retry=AT_ONCE, limits=Limits(unknown_wait=timedelta(milliseconds=50)))
+
+    @bq.job()
+    async def known() -> None: ...
+
+    handle = await bq.publish("unknown", {}, queue="default")
+    outage.on = True
+    async with working(bq):
+        await eventually(lambda: outage.refused >= 2)
+        outage.on = False
+        assert (await handle.wait("5s")).state == State.DEAD

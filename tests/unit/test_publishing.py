@@ -1,0 +1,191 @@
+"""From arguments and options to what is sent; nothing is weakened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from brokerq.broker import Capabilities, Counting, Durability, Lane, Ordering, QueueSpec
+from brokerq.definition import define
+from brokerq.errors import (
+    BodyTooLargeError,
+    CapabilityError,
+    PayloadError,
+    UnknownJobError,
+    UnknownQueueError,
+)
+from brokerq.options import publish_options
+from brokerq.publishing import Parcel, Request, message_size, positions, prepare, relabel
+from brokerq.registry import Queue, Registry
+from brokerq.requests import request_by_name, request_for
+from brokerq.wire import read_head
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CAN = Capabilities(
+    max_body=1000,
+    max_delay=None,
+    max_batch=10,
+    lease=None,
+    ordering=Ordering.PER_KEY,
+    delayed_ordering=False,
+    max_levels=None,
+    counting=Counting.NONE,
+    durability=Durability.PROCESS,
+    reports_lost_lease=False,
+    publish_in_transaction=False,
+)
+
+
+async def charge(order: str, cents: int = 5) -> None: ...
+
+
+@pytest.fixture
+def registry() -> Registry:
+    registry = Registry()
+    registry.add_queue(Queue(spec=QueueSpec(name="mixed", levels=("high", "normal"))))
+    registry.add_queue(Queue(spec=QueueSpec(name="ordered", ordered=True)))
+    definition = define(charge, queue="mixed", tags=["billing"], idempotency_key="order")
+    registry.add_job(definition, window=timedelta(days=9))
+    return registry
+
+
+def packed(registry: Registry, can: Capabilities = CAN, **options: Any) -> Parcel:
+    definition = registry.job("charge")
+    payload = definition.signature.encode(("o-1",), {})
+    request = request_for(definition, payload, publish_options(**options))
+    return prepare(request, registry, can, job_id="j-1", now=NOW)
+
+
+def test_what_is_recorded_is_what_travels(registry: Registry) -> None:
+    parcel = packed(registry)
+    assert parcel.outgoing.lane == Lane(queue="mixed", level="normal")
+    assert (parcel.new.queue, parcel.new.level) == ("mixed", "normal")
+    assert parcel.outgoing.message is parcel.new.message
+    assert parcel.outgoing.message.body == b'{"order":"o-1"}'
+    assert read_head(parcel.outgoing.message) == parcel.new.head
+    assert (parcel.outgoing.id, parcel.new.head.id) == ("j-1", "j-1")
+    assert (parcel.new.head.key, parcel.new.head.first_at) == ("o-1", NOW)
+    assert parcel.new.head.fingerprint is not None
+
+
+def test_options_reach_the_head(registry: Registry) -> None:
+    parcel = packed(
+        registry,
+        priority="high",
+        key="mine",
+        tenant="t-1",
+        correlation="c-1",
+        cause="j-0",
+        tags=["urgent", "billing"],
+        headers={"shop": "north"},
+        max_attempts=7,
+        deadline="2h",
+    )
+    head = parcel.new.head
+    assert parcel.outgoing.lane.level == "high"
+    assert parcel.outgoing.tenant == "t-1"
+    assert (head.key, head.correlation, head.cause, head.max_attempts) == ("mine", "c-1", "j-0", 7)
+    assert head.tags == ("billing", "urgent")
+    assert head.user == {"shop": "north"}
+    assert head.expires_at == NOW + 2 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("options", "delay"),
+    [
+        ({"delay": "1h"}, HOUR),
+        ({"at": NOW + HOUR}, HOUR),
+        ({"at": NOW - HOUR}, timedelta(0)),
+        ({"delay": "0s"}, timedelta(0)),
+        ({}, timedelta(0)),
+    ],
+)
+def test_a_delay_is_said_to_the_broker_and_in_the_message(
+    registry: Registry, options: dict[str, Any], delay: timedelta
+) -> None:
+    parcel = packed(registry, **options)
+    assert parcel.outgoing.delay == delay
+    assert parcel.new.head.not_before == (NOW + delay if delay else None)
+    assert parcel.new.head.first_at == NOW + delay  # its age counts from there
+
+
+def test_the_same_job_under_another_id(registry: Registry) -> None:
+    parcel = packed(registry, delay="1h")
+    other = relabel(parcel, CAN, job_id="j-2", now=NOW)
+    assert other.outgoing.id == other.new.head.id == read_head(other.new.message).id == "j-2"
+    assert other.outgoing.delay == HOUR
+    assert other.new.head.key == parcel.new.head.key
+    assert other.new.message.body == parcel.new.message.body
+
+
+def test_queues_and_levels_that_are_not_declared_are_refused(registry: Registry) -> None:
+    with pytest.raises(UnknownQueueError, match=r"'mixd' is not declared \(did you mean 'mixed'"):
+        packed(registry, queue="mixd")
+    with pytest.raises(UnknownQueueError, match="no priority 'low', only high, normal"):
+        packed(registry, priority="low")
+
+
+def test_an_order_needs_a_queue_and_a_broker_that_keep_it(registry: Registry) -> None:
+    assert packed(registry, queue="ordered", order="a").outgoing.order == "a"
+    with pytest.raises(CapabilityError, match=r"declare it with bq.queue\('mixed', ordered=True\)"):
+        packed(registry, order="a")
+    with pytest.raises(CapabilityError, match="keeps no order: publish without order="):
+        packed(registry, replace(CAN, ordering=Ordering.NONE), queue="ordered", order="a")
+    with pytest.raises(CapabilityError, match="cannot delay a job that has an ordering key"):
+        packed(registry, queue="ordered", order="a", delay="1s")
+    patient = replace(CAN, delayed_ordering=True)
+    assert packed(registry, patient, queue="ordered", order="a", delay="1s").outgoing.order == "a"
+
+
+def test_a_message_over_the_limit_is_refused_with_both_sizes(registry: Registry) -> None:
+    size = message_size(packed(registry).new.message)
+    packed(registry, replace(CAN, max_body=size))
+    with pytest.raises(BodyTooLargeError, match=f"'charge' has {size} bytes, this broker takes"):
+        packed(registry, replace(CAN, max_body=size - 1))
+    packed(registry, replace(CAN, max_body=None), headers={"long": "x" * 5000})
+
+
+def test_sizes_are_in_bytes(registry: Registry) -> None:
+    plain = message_size(packed(registry, headers={"a": "o"}).new.message)
+    assert message_size(packed(registry, headers={"a": "ö"}).new.message) == plain + 1
+
+
+def test_a_job_whose_code_is_elsewhere_needs_its_queue_named(registry: Registry) -> None:
+    with pytest.raises(UnknownJobError, match="to publish it all the same, name its queue="):
+        request_by_name(registry, "chrage", {}, publish_options())
+    request = request_by_name(registry, "newer", {"n": 1}, publish_options(queue="elsewhere"))
+    parcel = prepare(request, registry, CAN, job_id="j-1", now=NOW)
+    assert parcel.outgoing.lane == Lane(queue="elsewhere", level="normal")
+    assert parcel.outgoing.message.body == b'{"n":1}'
+    assert parcel.new.head.key is None
+
+
+def test_its_level_is_checked_where_the_queue_is_known(registry: Registry) -> None:
+    options = publish_options(queue="mixed", priority="low")
+    request = request_by_name(registry, "newer", {}, options)
+    with pytest.raises(UnknownQueueError, match="no priority 'low'"):
+        prepare(request, registry, CAN, job_id="j-1", now=NOW)
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), float("inf"), "\ud800"])
+def test_arguments_that_are_no_json_are_refused_by_name_too(
+    registry: Registry, value: object
+) -> None:
+    with pytest.raises(PayloadError, match="newer"):
+        request_by_name(registry, "newer", {"n": value}, publish_options(queue="elsewhere"))
+
+
+def test_a_key_by_name_has_a_fingerprint(registry: Registry) -> None:
+    options = publish_options(queue="elsewhere", key="k")
+    one = request_by_name(registry, "newer", {"a": 1, "b": 2}, options)
+    two = request_by_name(registry, "newer", {"b": 2, "a": 1}, options)
+    assert isinstance(one, Request)
+    assert one.fingerprint == two.fingerprint is not None
+
+
+def test_positions_are_those_in_the_whole_batch() -> None:
+    assert positions([3, 5, 8], [0, 2]) == (3, 8)
