@@ -284,7 +284,10 @@ class BrokerQ(Publisher):
         return self
 
     async def close(self) -> None:
-        """Disconnect; harmless when nothing is open. The next use connects anew."""
+        """Disconnect; harmless when nothing is open. The next use connects anew.
+
+        A worker that still runs is stopped first, without grace: its jobs go back to their queue.
+        """
         await self._session.close()
 
     def close_sync(self) -> None:
@@ -376,6 +379,8 @@ class BrokerQ(Publisher):
         slots = self.settings.concurrency if concurrency is None else concurrency
         if slots < 1:
             raise ConfigurationError("concurrency must be at least 1")
+        if max_jobs is not None and max_jobs < 1:
+            raise ConfigurationError("max_jobs must be at least 1")
         return WorkerOptions(
             queues=tuple(chosen.items()),
             concurrency=slots,

@@ -88,7 +88,8 @@ class Context:
     def cancelled(self) -> bool:
         """Whether the job should end early: cancelled, timed out, lost, or the worker stops.
 
-        A coroutine is also cancelled in asyncio's way; a thread can only look here.
+        A coroutine is also cancelled in asyncio's way; a thread can only look here. In a process of
+        its own a handler sees False for ever: it is killed instead.
         """
         return self._cancelled
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from types import MethodType
 from typing import Any, Literal
 
 from brokerq import defaults
@@ -36,7 +39,7 @@ class Definition:
             id stands for the key.
         priority: Level on its queue; None: the queue's default.
         tags: Words to search by.
-        run_in: `loop` for coroutines, else `thread` or `process`.
+        run_in: `loop` for coroutines, else `thread` or `process`; the latter can be killed.
         middleware: Within the app's own.
         on_dead: Called when the job has become a dead letter.
         on_store_error: While the store is away: `stop` waits, `run` goes on without records.
@@ -113,7 +116,7 @@ def define(
         idempotency_key=idempotency_key,
         priority=priority,
         tags=tuple(tags),
-        run_in=_where(run_in, job, is_async=signature.is_async),
+        run_in=_where(run_in, function, job, is_async=signature.is_async),
         middleware=tuple(middleware),
         on_dead=tuple(on_dead),
         on_store_error=on_store_error,
@@ -127,6 +130,8 @@ def _name(function: Callable[..., object], name: str | None) -> str:
             raise ConfigurationError(
                 "a handler without a name of its own cannot be a job: write a `def`, or give name="
             )
+    if not name:
+        raise ConfigurationError("a job's name must not be empty: leave name= out instead")
     return name
 
 
@@ -137,7 +142,9 @@ def _positive(value: Duration, what: str, job: str) -> timedelta:
     return duration
 
 
-def _where(run_in: RunIn | None, job: str, *, is_async: bool) -> RunIn:
+def _where(
+    run_in: RunIn | None, function: Callable[..., object], job: str, *, is_async: bool
+) -> RunIn:
     if run_in is None:
         return "loop" if is_async else "thread"
     if run_in not in {"loop", "thread", "process"}:
@@ -151,4 +158,21 @@ def _where(run_in: RunIn | None, job: str, *, is_async: bool) -> RunIn:
             f"job {job!r}: a plain `def` on the loop would hold up all other jobs: "
             'write `async def`, or run_in="thread"'
         )
+    if run_in == "process" and not _is_importable(function):
+        raise ConfigurationError(
+            f"job {job!r}: a child process has to find the handler by the name of its module and "
+            f"its own, and cannot find {function.__module__}.{function.__qualname__} by that: move "
+            "it to the top level of a module"
+        )
     return run_in
+
+
+def _is_importable(function: Callable[..., object]) -> bool:
+    if isinstance(function, MethodType) or "<" in function.__qualname__:  # <locals>, <lambda>
+        return False
+    if function.__module__ != "__main__":
+        return True
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:  # python -m package runs a file that is not to be imported
+        return not main.__spec__.name.endswith("__main__")
+    return Path(getattr(main, "__file__", None) or "").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -52,6 +53,30 @@ class JobTimeoutError(Exception):
     def __init__(self, timeout: timedelta) -> None:
         super().__init__(f"ran longer than its timeout of {to_text(timeout)}")
         self.timeout = timeout
+
+
+class ProcessDiedError(Exception):
+    """The process that ran the handler died by itself: an attempt that failed.
+
+    Attributes:
+        exit_code: What it ended with; the negative number of the signal that killed it.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"the process that ran the handler died: {_explain(exit_code)}")
+        self.exit_code = exit_code
+
+
+def _explain(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"it exited with code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    if -exit_code == signal.SIGKILL:
+        return f"it was killed by {name}, as is done when memory runs out"
+    return f"it was killed by {name}"
 
 
 def text_of(error: BaseException) -> str:

@@ -37,6 +37,8 @@ def request_by_name(
     Raises `PayloadError`, and `UnknownJobError` for a job that is not registered and whose queue is
     not named.
     """
+    if not job:
+        raise UnknownJobError("the job's name is empty: name the job to publish")
     definition = registry.jobs.get(job)
     if definition is not None:
         return request_for(definition, definition.signature.encode_mapping(arguments), options)

@@ -73,6 +73,7 @@ class Session:
         self._runtime: Runtime | None = None
         self._client: Client | None = None
         self._any_loop = False
+        self._workers: dict[asyncio.Task[Any], Callable[[], None]] = {}
         self._declared: set[str] = set()
         self._pid = os.getpid()
 
@@ -190,7 +191,8 @@ class Session:
     async def close(self) -> None:
         """Close everything; harmless when nothing is open. The next use opens anew.
 
-        What is under way in another task or thread fails with `ConnectionLostError`.
+        A worker that runs is stopped first, without grace: its jobs go back to their queue. What
+        else is under way in another task or thread fails with `ConnectionLostError`.
         """
         if os.getpid() == self._pid:
             await asyncio.to_thread(self.close_sync)
@@ -211,8 +213,25 @@ class Session:
                 self._opening = None
                 self._closing = False
 
+    async def while_open(
+        self, main: Coroutine[Any, Any, T], *, request_stop: Callable[[], None]
+    ) -> T:
+        """Run a worker, on the engine's loop; closing the app stops it first."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - within a coroutine
+        self._workers[task] = request_stop
+        try:
+            return await main
+        finally:
+            del self._workers[task]
+
     async def _close(self) -> None:
         self._closing = True
+        for request_stop in self._workers.values():
+            request_stop()
+            request_stop()  # twice: without grace
+        if self._workers:
+            await asyncio.wait(tuple(self._workers))
         if self._opening is None:
             self._opening = asyncio.Lock()
         async with self._opening:

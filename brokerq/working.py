@@ -21,7 +21,8 @@ async def work(
         return Worker(runtime, replace(options, until=until), user_loop=user_loop)
 
     worker = await session.call(build())
-    main = asyncio.create_task(session.call(worker.main()), name="brokerq worker")
+    running = session.while_open(worker.main(), request_stop=worker.request_stop)
+    main = asyncio.create_task(session.call(running), name="brokerq worker")
     watcher = None if stop is None else asyncio.create_task(_obey(stop, worker))
     try:
         return await _shielded(main, worker)

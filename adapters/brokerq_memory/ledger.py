@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heappush
-from typing import NamedTuple
 
 from brokerq.catalogue import Letter, LetterState
 from brokerq.duration import ZERO
@@ -15,22 +14,12 @@ from brokerq.store import Failure, JobView, NewJob, Transition
 _LONGEST_HISTORY = 50
 
 
-class Step(NamedTuple):
-    """A transition as it is kept; a tuple is made in a fraction of a dataclass's time."""
-
-    state: State
-    at: datetime
-    attempt: int
-    note: str | None
-
-
-class Due(NamedTuple):
-    """An item of a heap; the number makes the order total."""
-
-    at: datetime
-    number: int
-    id: str
-    epoch: int
+# There are several of each for every job that is remembered. The garbage collector need not look
+# into a plain tuple of plain values again and again, as it would into an object.
+Step = tuple[str, datetime, int, str | None]
+"""A transition: state, instant, attempts, note."""
+Due = tuple[datetime, int, str, int]
+"""An item of a heap: instant, a number that makes the order total, job id, epoch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +49,7 @@ class Entry:
         """Write a record that is a step in the job's life."""
         self.record = record
         history = self.history
-        history.append(Step(record.state, now.wall, record.attempts, note))
+        history.append((record.state.value, now.wall, record.attempts, note))
         if len(history) > _LONGEST_HISTORY:
             del history[_LONGEST_HISTORY // 2]
 
@@ -109,7 +98,7 @@ class Ledger:
     def push(self, heap: list[Due], at: datetime, job_id: str, epoch: int = 0) -> None:
         """Put a job, or its dead letter of that epoch, on one of the heaps."""
         self._number += 1
-        heappush(heap, Due(at, self._number, job_id, epoch))
+        heappush(heap, (at, self._number, job_id, epoch))
 
     def record(self, job_id: str) -> Record | None:
         entry = self.entries.get(job_id)
@@ -192,7 +181,7 @@ def view(entry: Entry, job: NewJob, now: datetime, *, whole: bool) -> JobView:
         worker=entry.worker,
         cancelling=record.cancelling,
         history=tuple(
-            Transition(state=state, at=at, attempt=attempt, note=note)
+            Transition(state=State(state), at=at, attempt=attempt, note=note)
             for state, at, attempt, note in entry.history
         ),
         message=job.message if whole else None,

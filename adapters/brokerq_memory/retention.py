@@ -26,8 +26,8 @@ def prune(ledger: Ledger, retention: Retention, *, limit: int, now: Now) -> int:
 def _prune_results(ledger: Ledger, _: Retention, limit: int, now: datetime) -> int:
     removed = 0
     heap = ledger.results
-    while heap and removed < limit and heap[0].at <= now:
-        entry = ledger.entries.get(heappop(heap).id)
+    while heap and removed < limit and heap[0][0] <= now:
+        entry = ledger.entries.get(heappop(heap)[2])
         if entry is not None and entry.result is not None:
             entry.result = None
             removed += 1
@@ -37,18 +37,18 @@ def _prune_results(ledger: Ledger, _: Retention, limit: int, now: datetime) -> i
 def _prune_letters(ledger: Ledger, retention: Retention, limit: int, now: datetime) -> int:
     removed = 0
     heap = ledger.deaths
-    while heap and removed < limit and heap[0].at <= now - retention.dead:
-        due = heappop(heap)
-        filed = ledger.letters.get(due.id, {})
-        one = filed.get(due.epoch)
+    while heap and removed < limit and heap[0][0] <= now - retention.dead:
+        _, _, job_id, epoch = heappop(heap)
+        filed = ledger.letters.get(job_id, {})
+        one = filed.get(epoch)
         # Without its letter a redrive whose copy is not confirmed could not be taken up again.
         if one is None or one.letter.state == LetterState.REDRIVING:
             continue
-        del filed[due.epoch]
+        del filed[epoch]
         if not filed:
-            del ledger.letters[due.id]
+            del ledger.letters[job_id]
         removed += 1
-        entry = ledger.entries.get(due.id)
+        entry = ledger.entries.get(job_id)
         if entry is not None and one.letter.state == LetterState.OPEN:
             _hide(ledger, entry, retention.dead)
     return removed
@@ -59,9 +59,9 @@ def _prune_shown(ledger: Ledger, retention: Retention, limit: int, now: datetime
     heap = ledger.ended
     oldest = now - retention.finished
     while heap and removed < limit:
-        if heap[0].at > oldest and len(heap) <= retention.finished_count:
+        if heap[0][0] > oldest and len(heap) <= retention.finished_count:
             break
-        entry = ledger.entries.get(heappop(heap).id)
+        entry = ledger.entries.get(heappop(heap)[2])
         if entry is not None:
             removed += _hide(ledger, entry, retention.dead)
     return removed
@@ -87,8 +87,8 @@ def _hide(ledger: Ledger, entry: Entry, unsaid: timedelta) -> bool:
 def _prune_hidden(ledger: Ledger, _: Retention, limit: int, now: datetime) -> int:
     removed = 0
     heap = ledger.hidden
-    while heap and removed < limit and heap[0].at <= now:
-        job_id = heappop(heap).id
+    while heap and removed < limit and heap[0][0] <= now:
+        job_id = heappop(heap)[2]
         entry = ledger.entries.get(job_id)
         if entry is None or entry.job is not None:
             continue

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -132,11 +132,10 @@ class _ChildContext(Context):
     __slots__ = ()
 
     def __init__(self, work: Work, relay: _Relay) -> None:
-        super().__init__(
-            work.head, work.claimed, queue=work.queue, max_attempts=work.max_attempts
-        )
-        # No logger that the program could find, and silence: what it lets pass is the worker's say.
-        logger = logging.Logger("brokerq.job", logging.DEBUG)
+        super().__init__(work.head, work.claimed, queue=work.queue, max_attempts=work.max_attempts)
+        # Known to nobody, so that no set-up of logging in the program's modules can silence it:
+        # what is shown of it is decided in the worker.
+        logger = logging.Logger("brokerq.job", logging.DEBUG)  # noqa: LOG001
         logger.addHandler(relay)
         self._log = JobLog(logger, job_id=self.id, job=self.job, attempt=self.attempt)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from brokerq.errors import PayloadError
 from brokerq.outcome import text_of
 from brokerq.record import Claimed
 from brokerq.signature import Signature

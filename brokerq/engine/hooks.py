@@ -69,7 +69,8 @@ def conclusion_events(
     run, state = conclusion.run, conclusion.state
     error = run.outcome.error if isinstance(run.outcome, Failed) else None
     names: list[HookName] = ["failed"] if error is not None and conclusion.decision.attempt else []
-    if state is not None and state in _END_NAMES:
+    # What is neither recorded nor settled has not ended: it will be delivered again.
+    if state is not None and state in _END_NAMES and (run.recorded or conclusion.settled):
         names.append(_END_NAMES[state])
     on_dead = run.definition.on_dead if run.definition is not None else ()
     events: list[tuple[Event, Sequence[Hook]]] = []

@@ -168,7 +168,7 @@ class Intake:
     def _follow(self, arrival: Arrival) -> bool:
         """Attach a duplicate to the run of the same job in this process, if there is one."""
         run = self._running.get(arrival.head.id)
-        if run is None:
+        if run is None or run.sealed:
             return False
         run.followers.append((arrival.source, arrival.delivery))
         return True

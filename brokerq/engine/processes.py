@@ -1,9 +1,10 @@
 """Runs handlers in child processes, which can be killed.
 
-Neither multiprocessing nor a pool built on it does. A child here leads a session of its own, so
-that it is killed with all it started and hears no signal meant for the worker; it has a connection
-of its own, so that its death harms no neighbour; and it loads the module of the handler instead of
-the program's main file, unless the handler is there.
+A pool over multiprocessing would not do: there the death of one child can leave a shared lock
+taken, and what a handler started outlives it. A child here leads a session of its own, so that it
+is killed with all it started and hears no signal meant for the worker's terminal; it shares nothing
+with its neighbours; and it loads the module of the handler instead of the program's main file,
+unless the handler is there.
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ class Processes:
 
     async def _kill(self, child: Child) -> int:
         child.kill()
+        if self._closed:  # and so are the threads
+            return child.wait()
         return await asyncio.get_running_loop().run_in_executor(self._threads, child.wait)
 
 

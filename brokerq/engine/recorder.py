@@ -232,11 +232,13 @@ class Recorder:
         by_source: defaultdict[LaneReader, list[Conclusion]] = defaultdict(list)
         for conclusion in concluded:
             by_source[conclusion.run.source].append(conclusion)
+            # From here on what arrives for this job may be its own follow-up, no duplicate.
+            conclusion.run.sealed = True
         for source, group in by_source.items():
             answers = await source.settle([(c.run.delivery, self._verdict(c)) for c in group])
             for conclusion, ok in zip(group, answers, strict=True):
                 conclusion.settled = ok
-        for conclusion in concluded:  # from here on nothing new can follow it
+        for conclusion in concluded:
             self._forget(conclusion.run)
         await self._settle_followers(concluded)
         self._concluded(concluded)

@@ -36,6 +36,7 @@ class Run:
         recorded: Whether the claim is in the store.
         held_until: When the store's lease ends unless it is renewed, by the app's monotonic clock;
             where nothing is recorded, never.
+        sealed: Whether it is being settled, so that no delivery may share its fate any more.
         definition: None: the job is unknown here.
         begun: Whether its task has run at all.
         followers: Other deliveries of the same job, which share its fate.
@@ -51,6 +52,7 @@ class Run:
     policy: RetryPolicy
     recorded: bool
     held_until: float = math.inf
+    sealed: bool = False
     definition: Definition | None = None
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     context: Context | None = None

@@ -11,17 +11,22 @@ from datetime import timedelta
 from typing import Any
 
 from brokerq.clock import Clock
+from brokerq.engine.processes import Processes
 from brokerq.engine.run import Ending, Run
 from brokerq.errors import PayloadError
 from brokerq.middleware import Middleware, chain
 from brokerq.outcome import Cancelled, Failed, Interrupted, JobTimeoutError, Outcome, Succeeded
 
+CHILD_START = 60.0
+"""So long, beyond its timeout, a job waits for a child process that is to begin it."""
+
 
 class Runner:
     """Runs what was claimed. Everything but `start` and `end` happens on the program's loop.
 
-    A coroutine that is to end early is cancelled. A thread cannot be: its context says so, its slot
-    stays taken until it returns. A run that returns after all has succeeded, but for its timeout.
+    A coroutine that is to end early is cancelled, a child process is killed. A thread can be
+    neither: its context says so, its slot stays taken until it returns. A run that returns after
+    all has succeeded, but for its timeout.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Runner:
         self._user_loop = user_loop
         self._engine_loop = engine_loop
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="brokerq-job")
+        self._processes = Processes(self._threads)
         self._middleware = tuple(middleware)
         self._max_result = max_result
         self._clock = clock
@@ -60,6 +66,7 @@ class Runner:
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._user_loop.call_soon_threadsafe(self._disarm)
+        self._user_loop.call_soon_threadsafe(self._processes.close)
 
     def _begin(self, runs: Sequence[Run]) -> None:
         for run in runs:
@@ -114,8 +121,16 @@ class Runner:
         args = (run.context,) if definition.signature.wants_context else ()
         if definition.signature.is_async:
             return await function(*args, **run.arguments)
+        if definition.run_in == "process":
+            if run.deadline is not None:
+                run.deadline += CHILD_START
+            begun = functools.partial(self._set_deadline, run)
+            return await self._processes.run(run, on_begin=begun)
         copied = contextvars.copy_context()
-        work = functools.partial(copied.run, call_plain, function, args, run.arguments)
+
+        def work() -> object:
+            return copied.run(call_plain, function, args, run.arguments)
+
         return await self._user_loop.run_in_executor(self._threads, work)
 
     def _interrupt(self, runs: Sequence[Run], ending: Ending) -> None:
@@ -126,9 +141,9 @@ class Runner:
             if run.context is not None:
                 run.context.ask_to_end()
             definition = run.definition
-            is_async = definition is not None and definition.signature.is_async
+            can_be_ended = definition is not None and definition.run_in != "thread"
             # A task that is cancelled before its first step would end without a word.
-            if is_async and run.begun and run.task is not None:
+            if can_be_ended and run.begun and run.task is not None:
                 run.task.cancel()
 
     def _set_deadline(self, run: Run) -> None:

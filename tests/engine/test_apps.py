@@ -12,7 +12,7 @@ import pytest
 
 from brokerq import BrokerQ, Job, JobFilter, State
 from brokerq.errors import BrokerqError, ConfigurationError
-from tests.engine.conftest import Place, working
+from tests.engine.conftest import ONCE, Place, working
 
 
 @pytest.fixture
@@ -179,3 +179,21 @@ async def test_a_sync_call_from_the_engines_own_thread_is_refused(
 
     await asyncio.wait_for(add.publish(1, 2), 5)
     assert "use the asynchronous method" in refused[0]
+
+
+async def test_closing_an_app_stops_its_worker_first(bq: BrokerQ) -> None:
+    begun = asyncio.Event()
+
+    @bq.job(retry=ONCE)
+    async def work() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    handle = await work.publish()
+    worker = asyncio.create_task(bq.run_worker())
+    await begun.wait()
+    await asyncio.wait_for(bq.close(), 5)
+    report = await asyncio.wait_for(worker, 5)
+    assert report.outcomes == {"queued": 1}
+    view = await handle.status()
+    assert (view.state, view.attempts, view.crashes) == (State.QUEUED, 0, 0)

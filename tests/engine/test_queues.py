@@ -11,8 +11,8 @@ from brokerq import BrokerQ, Context, State
 from brokerq.engine import upkeep
 from tests.engine.conftest import AT_ONCE, eventually, working
 
-EACH = 400
-WARM = 100
+EACH = 250
+WARM = 80
 """Jobs until the worker knows its pace and reads ahead by it."""
 
 

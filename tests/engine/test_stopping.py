@@ -113,6 +113,8 @@ async def test_a_worker_without_work_to_choose_from_says_what_to_declare(bq: Bro
         await bq.run_worker({"default": 0})
     with pytest.raises(ConfigurationError, match="concurrency must be at least 1"):
         await bq.run_worker(concurrency=0)
+    with pytest.raises(ConfigurationError, match="max_jobs must be at least 1"):
+        await bq.process(max_jobs=0)
 
 
 async def test_a_worker_can_be_run_again_and_again(bq: BrokerQ) -> None:

@@ -85,7 +85,7 @@ class Faults:
         return fault is not None and fault.point == point and fault.nth == count
 
     def check_outage(self, call: str) -> None:
-        """Raise `StoreUnavailableError` while the store is away for that call."""
+        """Raise while the store, or the broker, is away for that call."""
         outage = self._outage
         if outage is None or call not in outage.calls:
             return
@@ -95,7 +95,7 @@ class Faults:
         if self._away_since is None:
             return
         if time.monotonic() < self._away_since + outage.seconds:
-            raise StoreUnavailableError(f"the test keeps the store away from {call}")
+            raise StoreUnavailableError(f"the test keeps {call} away")
 
 
 def _wait_for_locks(folder: Path) -> None:

@@ -144,11 +144,12 @@ def _add_buried(bq: BrokerQ, scribe: Scribe) -> None:
         return scribe.end(ctx, "ok")
 
     @bq.job(queue=QUEUE)
-    async def turncoat(ctx: Context, n: int, first: str) -> dict[str, int]:
-        """Do `first` as the first worker, and succeed as any that takes it over."""
+    async def turncoat(ctx: Context, n: int, first: str, seconds: float = 0) -> dict[str, int]:
+        """Do `first` as the first worker; succeed, after some time, as any that takes it over."""
         scribe.begin(ctx, n)
         scribe.effect(ctx, n)
         if ctx.crashes:
+            await asyncio.sleep(seconds)
             return scribe.end(ctx, "ok")
         result = scribe.end(ctx, first)
         match first:

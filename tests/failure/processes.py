@@ -18,7 +18,7 @@ import pytest
 from tests.failure.spec import Spec
 
 ROOT = Path(__file__).parents[2]
-LOOK = 0.01
+LOOK = 0.02
 PATIENCE = 20.0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -86,11 +85,16 @@ async def _work(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
             stop.set()
 
         loop.add_signal_handler(signal.SIGTERM, obey)
-        with contextlib.suppress(asyncio.CancelledError):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        try:
             report = await running
-            ledger.write("report", **asdict(report))
-            return ABANDONED if report.abandoned else 0
-        return INTERRUPTED
+        except asyncio.CancelledError:
+            return INTERRUPTED
+        finally:  # it ends anyway, with the code that it has earned
+            loop.remove_signal_handler(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ledger.write("report", **asdict(report))
+        return ABANDONED if report.abandoned else 0
 
 
 async def _publish(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:

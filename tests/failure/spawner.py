@@ -34,6 +34,8 @@ def ended(pid: int) -> int | None:
 
 def serve() -> None:
     """Obey until the input ends."""
+    # Its children inherit this: a worker that is asked to end before it listens hears of it then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     for line in sys.stdin:
         command = json.loads(line)
         answer = start(command["start"]) if "start" in command else ended(command["ended"])

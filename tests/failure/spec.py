@@ -30,7 +30,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """The store cannot be reached.
+    """The store, or the broker, cannot be reached.
 
     Attributes:
         calls: The calls that fail.

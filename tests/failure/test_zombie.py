@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,43 @@ async def test_a_zombie_changes_nothing_whatever_its_verdict(
     await asyncio.gather(
         *(
             outlive(Scene.at(tmp_path, spawner, in_steps=mode), "after effect", wanted, runs=2)
+            for wanted in ("ok", "fail", "reject", "snooze")
+            for mode in (False, True)
+        )
+    )
+
+
+async def interfere(scene: Scene, wanted: str) -> None:
+    """Have a worker come back while another one is at its job."""
+    async with scene:
+        handle = await scene.publish("turncoat", {"first": wanted, "seconds": 1.5})
+        fault = Fault(point="after effect", signal=signal.SIGSTOP)
+        with scene.start("worker", fault=fault) as zombie, ExitStack() as stack:
+            await until(zombie.is_stopped, "the worker to stop")
+            scene.faults += 1
+            other = stack.enter_context(scene.start("worker"))
+            await until(lambda: scene.count("begin", handle.id) == 2, "the other one to begin")
+            zombie.resume()
+            await until(lambda: scene.outcomes(handle.id) == [wanted], "the zombie to end its run")
+            zombie.terminate()
+            assert await zombie.wait() == 0, scene.log()
+            assert scene.outcomes(handle.id) == [wanted]
+            assert (await handle.status()).state == State.RUNNING
+            await scene.until_empty()
+            other.terminate()
+            assert await other.wait() == 0, scene.log()
+        await scene.judge()
+        view = await handle.status()
+        assert (view.state, view.attempts, view.crashes) == (State.SUCCEEDED, 1, 1)
+        assert scene.count("begin", handle.id) == 2
+
+
+async def test_a_zombie_does_not_disturb_who_has_its_job_now(
+    tmp_path: Path, spawner: Spawner
+) -> None:
+    await asyncio.gather(
+        *(
+            interfere(Scene.at(tmp_path, spawner, in_steps=mode), wanted)
             for wanted in ("ok", "fail", "reject", "snooze")
             for mode in (False, True)
         )

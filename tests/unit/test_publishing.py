@@ -164,6 +164,11 @@ def test_a_job_whose_code_is_elsewhere_needs_its_queue_named(registry: Registry)
     assert parcel.new.head.key is None
 
 
+def test_a_job_without_a_name_is_refused(registry: Registry) -> None:
+    with pytest.raises(UnknownJobError, match="name is empty"):
+        request_by_name(registry, "", {}, publish_options(queue="mixed"))
+
+
 def test_its_level_is_checked_where_the_queue_is_known(registry: Registry) -> None:
     options = publish_options(queue="mixed", priority="low")
     request = request_by_name(registry, "newer", {}, options)

@@ -49,6 +49,11 @@ def test_two_jobs_cannot_have_one_name(registry: Registry) -> None:
     registry.add_job(define(charge, name="charge_again"), window=WINDOW)
 
 
+def test_a_job_has_a_name() -> None:
+    with pytest.raises(ConfigurationError, match="must not be empty: leave name= out"):
+        define(charge, name="")
+
+
 def test_a_queue_may_be_declared_twice_the_same_way_only(registry: Registry) -> None:
     registry.add_queue(queue("payments", "high", "normal"))
     with pytest.raises(ConfigurationError, match="'payments' is declared twice"):

@@ -70,7 +70,7 @@ def test_strict_lanes_may_hold_more_the_earlier_they_are() -> None:
 @given(
     weights=st.tuples(*[st.integers(1, 20)] * 3),
     available=st.tuples(*[st.integers(0, 30)] * 3),
-    slots=st.integers(0, 60),
+    slots=st.integers(1, 60),
     strict=st.booleans(),
 )
 def test_all_slots_are_used_and_none_twice(
