@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import Random
 
@@ -20,6 +20,10 @@ from brokerq.outcome import (
 )
 from brokerq.records import Claimed, State
 from brokerq.retry import RetryPolicy, is_exhausted, meaning, next_delay
+
+
+LONGEST_DELAY = timedelta(days=36_500)
+"""A handler or a policy may ask for more, which no clock can add to the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ def precheck(claimed: Claimed, policy: RetryPolicy, *, now: datetime) -> Unrunna
         return Unrunnable(
             reason="expired", detail=f"its deadline was {claimed.expires_at.isoformat()}"
         )
-    if claimed.first_at + policy.age_limit <= now:
+    if now - claimed.first_at >= policy.age_limit:  # a sum could be beyond the year 9999
         return Unrunnable(reason="expired", detail=f"it is older than {policy.age_limit} (max_age)")
     return None
 
@@ -78,7 +82,8 @@ def decide(
             return _unrunnable(outcome)
         case Failed(error=error):
             try:
-                return _failed(error, claimed, policy, now=now, random=random)
+                decision = _failed(error, claimed, policy, now=now, random=random)
+                return replace(decision, delay=min(decision.delay, LONGEST_DELAY))
             except Exception as exc:  # noqa: BLE001 - a user's wait or stop object may raise
                 note = f"its retry policy failed: {exc!r}"
                 return Decision(state=State.DEAD, attempt=True, reason="exhausted", note=note)

@@ -59,6 +59,11 @@ class Definition:
     on_dead: tuple[DeadHook, ...] = ()
     on_store_error: OnStoreError = "stop"
 
+    @property
+    def needs_context(self) -> bool:
+        """Whether anything but the worker's own middleware will look at the context."""
+        return self.signature.wants_context or bool(self.middleware) or self.run_in == "process"
+
     def key(self, values: dict[str, object]) -> str | None:
         """Return the idempotency key of a payload; None: the job id stands for it.
 

@@ -33,6 +33,8 @@ class ResultCodec:
 
     def encode(self, value: object) -> bytes:
         """Return the result as JSON. Raises `PayloadError` for what JSON cannot carry."""
+        if value is None:
+            return b"null"
         try:
             body = self._write(value)
             if b"NaN" in body or b"Infinity" in body:

@@ -192,7 +192,18 @@ def _read_tags(name: str, text: str) -> tuple[str, ...]:
     return tuple(tags)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _read_text(_name: str, text: str) -> str:
+def _read_budget(name: str, text: str) -> int:
+    budget = _read_count(name, text)
+    if not budget:
+        raise WireError(f"header {name} allows nothing: {text!r}")
+    return budget
+
+
+def _read_text(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise WireError(f"header {name} is no text: {text!r}") from None
     return text
 
 
@@ -200,5 +211,6 @@ _READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     **{name: (attribute, _read_text) for name, attribute in _TEXTS.items()},
     **{name: (attribute, _read_count) for name, attribute in _COUNTS.items()},
     **{name: (attribute, _read_instant) for name, attribute in _INSTANTS.items()},
+    "bq-max-attempts": ("max_attempts", _read_budget),
     "bq-tags": ("tags", _read_tags),
 }

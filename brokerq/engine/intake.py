@@ -273,12 +273,13 @@ class Intake:
         except PayloadError as exc:
             run.outcome = Unrunnable(reason="invalid", detail=str(exc))
         else:
-            run.context = Context(
-                run.head,
-                run.claimed,
-                queue=run.delivery.lane.queue,
-                max_attempts=run.policy.max_attempts,
-            )
+            if definition.needs_context or self._registry.middleware:
+                run.context = Context(
+                    run.head,
+                    run.claimed,
+                    queue=run.delivery.lane.queue,
+                    max_attempts=run.policy.max_attempts,
+                )
 
     async def _unknown(self, run: Run) -> Unrunnable:
         """Let a job that nobody here knows wait for a worker that does: a deploy is under way."""

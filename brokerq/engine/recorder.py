@@ -74,13 +74,13 @@ class Recorder:
         self,
         about: Recording,
         *,
-        others_run: Callable[[], bool],
+        more_to_come: Callable[[], bool],
         forget: Callable[[Run], None],
         concluded: Callable[[Sequence[Conclusion]], None],
         again: Callable[[LaneReader, Delivery], None],
     ) -> None:
         self._about = about
-        self._others_run = others_run
+        self._more_to_come = more_to_come
         self._forget = forget
         self._concluded = concluded
         self._again = again
@@ -111,7 +111,7 @@ class Recorder:
     async def _loop(self) -> None:
         while True:
             await self._wake.wait()
-            if len(self._done) < FULL and self._others_run():
+            if len(self._done) < FULL and self._more_to_come():
                 await asyncio.sleep(LINGER)
             self._wake.clear()
             if self._failure is not None:
@@ -150,7 +150,7 @@ class Recorder:
         assert outcome is not None  # noqa: S101 - completed
         decision = decide(outcome, claimed, run.policy, now=now, random=self._about.random)
         plan = Conclusion(run=run, decision=decision)
-        if needs_copy(
+        if decision.state == State.RETRYING and needs_copy(
             decision.state,
             decision.delay,
             in_place=run.delivery.in_place,

@@ -21,6 +21,9 @@ CHILD_START = 60.0
 """So long, beyond its timeout, a job waits for a child process that is to begin it."""
 
 
+_SUCCEEDED = Succeeded()
+
+
 class Runner:
     """Runs what was claimed. Everything but `start` and `end` happens on the program's loop.
 
@@ -95,24 +98,25 @@ class Runner:
 
     async def _outcome(self, run: Run) -> Outcome:
         definition = run.definition
-        context = run.context
         assert definition is not None  # noqa: S101 - only known jobs are started
-        assert context is not None  # noqa: S101
-        call = functools.partial(self._call, run)
         middleware = self._middleware + definition.middleware
-        result = await (chain(middleware, call, context) if middleware else call())
+        if middleware:
+            assert run.context is not None  # noqa: S101 - made where there is middleware
+            result = await chain(middleware, functools.partial(self._call, run), run.context)
+        else:
+            result = await self._call(run)
         if run.ending is Ending.TIMEOUT:  # a thread, or a coroutine that would not be cancelled
             return _interrupted(run, None)
         try:
             encoded = definition.signature.encode_result(result)
         except PayloadError as exc:
             run.problem = str(exc)
-            return Succeeded()
+            return _SUCCEEDED
         if len(encoded) > self._max_result:
             run.problem = f"the result has {len(encoded)} bytes, {self._max_result} are kept"
         else:
             run.result = encoded
-        return Succeeded()
+        return _SUCCEEDED
 
     async def _call(self, run: Run) -> object:
         definition = run.definition

@@ -74,6 +74,11 @@ class Slots:
         return self._concurrency + self._most_ahead + UNSETTLED
 
     @property
+    def more_to_come(self) -> bool:
+        """Whether something runs or waits here, so that more will be done soon."""
+        return self.active > 0 or any(reader.buffer for reader in self.readers)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is held at all."""
         return (

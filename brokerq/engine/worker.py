@@ -108,7 +108,7 @@ class Worker:
         )
         self._recorder = Recorder(
             self._recording(lease),
-            others_run=lambda: self._slots.active > 0,
+            more_to_come=lambda: self._slots.more_to_come,
             forget=self._forget,
             concluded=self._concluded,
             again=self._again,

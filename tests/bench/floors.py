@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
+from uuid_utils import uuid7
 
 BODY = json.dumps({"number": 1}).encode()
 INSERT = "INSERT INTO messages (queue, headers, body) VALUES (?, ?, ?)"
@@ -48,14 +49,20 @@ def insert_one(folder: Path, count: int) -> float:
 
 
 def insert_many(folder: Path, count: int, batch: int = 1000) -> float:
-    """Return durable inserts a second, in transactions of `batch`."""
+    """Return durable inserts a second, in transactions of `batch`, each of a job of its own."""
     with _database(folder / "raw.db") as db:
         begin = time.perf_counter()
         for _ in range(count // batch):
             db.execute("BEGIN IMMEDIATE")
-            db.executemany(INSERT, [ROW] * batch)
+            db.executemany(INSERT, (_row(number) for number in range(batch)))
             db.execute("COMMIT")
         return count / (time.perf_counter() - begin)
+
+
+def _row(number: int) -> tuple[str, str, bytes]:
+    """Return what any client has to make of a job: its headers with its id, and its arguments."""
+    headers = json.dumps({"id": str(uuid7()), "job": "noop"})
+    return "default", headers, json.dumps({"number": number}).encode()
 
 
 def drain(folder: Path, count: int, batch: int) -> float:
