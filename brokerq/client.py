@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from brokerq.broker import Broker
-from brokerq.errors import OUTAGE, KeyConflictError, PublishError
+from brokerq.errors import (
+    OUTAGE,
+    BodyTooLargeError,
+    CapabilityError,
+    KeyConflictError,
+    PublishError,
+)
 from brokerq.hooks import Event
 from brokerq.publishing import Parcel, Request, positions, prepare, relabel
 from brokerq.record import Conflict, Held, Pending
@@ -151,9 +157,10 @@ class Client:
             )
         try:
             await runtime.broker.publish([parcel.outgoing])
-        except PublishError as exc:
+        except (PublishError, BodyTooLargeError, CapabilityError) as exc:
+            unknown = isinstance(exc, PublishError) and exc.unknown
             # One taken over stays: its first publisher's message may be in the broker.
-            if not exc.unknown and answer.id == own_id:
+            if not unknown and answer.id == own_id:
                 await store.free([own_id], owner=own_id)
             raise
         await self._record(store, [parcel])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
+from pathlib import PurePath
 
 from brokerq.catalogue import Letter, LetterState, Redrive
 from brokerq.message import Message
@@ -27,6 +28,7 @@ MESSAGE_LIMIT = 1024
 TRACEBACK_LIMIT = 8 * 1024
 HISTORY_LIMIT = 10
 NEVER = datetime.min.replace(tzinfo=UTC)
+_ENGINE = str(PurePath(__file__).with_name("engine")) + os.sep
 REASONS = frozenset(
     {
         "exhausted",
@@ -79,16 +81,25 @@ def group_of(reason: str, job: str, error: BaseException | None) -> str:
     if error is None:
         place = f"{reason}:{job}"
     else:
-        place = f"{type(error).__qualname__}:{_place(error.__traceback__) or job}"
+        place = f"{type(error).__qualname__}:{place_of(error) or job}"
     return hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
-def _place(trace: TracebackType | None) -> str | None:
-    frames = traceback.extract_tb(trace)
-    own = [frame for frame in frames if "site-packages" not in frame.filename]
-    if not own:
-        return None
-    return f"{own[-1].filename}:{own[-1].name}"
+def place_of(error: BaseException) -> str | None:
+    """Return where the program's own code raised the error: file and function.
+
+    An error that came from another process brings its `place` with the cause that shows it.
+    """
+    elsewhere: object = getattr(error.__cause__, "place", None)
+    if isinstance(elsewhere, str):
+        return elsewhere
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(frame.filename)]
+    return f"{own[-1].filename}:{own[-1].name}" if own else None
+
+
+def _is_own(filename: str) -> bool:
+    return "site-packages" not in filename and not filename.startswith(_ENGINE)
 
 
 def write_letter(
@@ -138,8 +149,14 @@ def _line(step: Transition) -> str:
 
 
 def _trace(error: BaseException) -> str:
-    """Return the end of the traceback, where the cause is, within the limit."""
-    data = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
+    """Return the end of the traceback, where the cause is, within the limit.
+
+    The engine's own frames, through which every handler is called, are left out.
+    """
+    shown = traceback.TracebackException.from_exception(error)
+    frames = [frame for frame in shown.stack if not frame.filename.startswith(_ENGINE)]
+    shown.stack = traceback.StackSummary.from_list(frames)
+    data = "".join(shown.format()).encode("utf-8", "backslashreplace")
     if len(data) > TRACEBACK_LIMIT:
         data = "…".encode() + data[3 - TRACEBACK_LIMIT :]
     return data.decode("utf-8", "ignore")

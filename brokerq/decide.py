@@ -21,7 +21,6 @@ from brokerq.outcome import (
 from brokerq.records import Claimed, State
 from brokerq.retry import RetryPolicy, is_exhausted, meaning, next_delay
 
-
 LONGEST_DELAY = timedelta(days=36_500)
 """A handler or a policy may ask for more, which no clock can add to the time."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections import defaultdict
@@ -86,5 +87,10 @@ class Hooks:
                     answer = hook(event)
                     if inspect.isawaitable(answer):
                         await answer
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        raise
+                    logger.exception("the hook for %r was cancelled", event.name)
                 except Exception:
                     logger.exception("the hook for %r failed on job %s", event.name, event.job_id)

@@ -254,7 +254,7 @@ class QueueOperations(_Operations):
         runtime.registry.queue(queue)
         removed = await _inspectable(runtime.broker).purge(queue)
         if runtime.store is not None:
-            await _cancel_waiting(runtime.store, queue, before=runtime.new_id())
+            await _cancel_waiting(runtime.store, queue)
         return removed
 
     @_on_engine
@@ -278,8 +278,9 @@ class QueueOperations(_Operations):
         return () if runtime.store is None else await runtime.store.paused()
 
 
-async def _cancel_waiting(store: Store, queue: str, *, before: str) -> None:
+async def _cancel_waiting(store: Store, queue: str) -> None:
     wanted = JobFilter(queue=queue, states=_WAITING)
+    before = None  # ids may be made by clocks ahead of this one, or by other programs
     while views := await store.search(wanted, limit=PAGE, after=before):
         for view in views:
             await store.cancel(view.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,7 +11,10 @@ from typing import cast
 from brokerq.broker import Broker, DeadLetters, Lane, Outgoing
 from brokerq.catalogue import NotRedriven, Redrive
 from brokerq.dead_letter import redriven
+from brokerq.errors import BodyTooLargeError, BrokerqError, CapabilityError, PublishError
 from brokerq.store import Catalogue
+
+logger = logging.getLogger("brokerq")
 
 LEASE = timedelta(seconds=30)
 BATCH = 100
@@ -22,15 +26,41 @@ async def redrive(
     """Put the newest dead letter of each job back; return what came of each.
 
     Killed in the middle, what was begun is finished by any worker, or by the next redrive, under
-    the same epoch.
+    the same epoch. So is a letter that the broker does not take now, its queue not being declared
+    for one; the others do not wait for it.
     """
-    answers = await store.begin_redrive(job_ids, by=by, force=force, lease=LEASE)
+    answers = list(await store.begin_redrive(job_ids, by=by, force=force, lease=LEASE))
     begun = [answer for answer in answers if isinstance(answer, Redrive)]
-    if begun:
-        await broker.publish([_outgoing(each) for each in begun])
-        await store.end_redrive(begun)
-        await _remove(broker, begun)
+    if not begun:
+        return answers
+    refused = await _publish(broker, [_outgoing(each) for each in begun])
+    taken = [each for place, each in enumerate(begun) if place not in refused]
+    if taken:
+        await store.end_redrive(taken)
+        await _remove(broker, taken)
+    for place, error in refused.items():
+        why = (
+            f"job {begun[place].letter.job_id} is not on its queue yet, it is tried again: {error}"
+        )
+        logger.warning("%s", why)
+        answers[answers.index(begun[place])] = NotRedriven(
+            job_id=begun[place].letter.job_id, why=why
+        )
     return answers
+
+
+async def _publish(broker: Broker, messages: Sequence[Outgoing]) -> dict[int, BrokerqError]:
+    """Publish; return what is wrong with the messages that were not taken, by position."""
+    try:
+        await broker.publish(messages)
+    except PublishError as exc:
+        return dict.fromkeys((*exc.failed, *exc.unknown), exc)
+    except (BodyTooLargeError, CapabilityError) as exc:  # nothing was sent, because of one of them
+        if len(messages) == 1:
+            return {0: exc}
+        apart = [await _publish(broker, [message]) for message in messages]
+        return {place: each[0] for place, each in enumerate(apart) if each}
+    return {}
 
 
 async def resume_redrives(broker: Broker, store: Catalogue) -> int:

@@ -87,6 +87,11 @@ class Session:
         self._check_process(coroutine)
         return await self._thread.call(coroutine)
 
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Run a coroutine on the engine's loop; the future is cancelled if that loop is stopped."""
+        self._check_process(coroutine)
+        return self._thread.begin(coroutine)
+
     def call_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the engine's loop and block this thread until it is done."""
         self._check_process(coroutine)

@@ -275,8 +275,9 @@ class Jobs(Protocol):
     async def prune(self, retention: Retention, *, limit: int) -> int:
         """Remove up to `limit` things that are past their time; return how many.
 
-        What the rules need is kept for the whole window of its job; live jobs, and dead ones whose
-        letter is open, are never touched before `retention.dead`.
+        What the rules need is kept for the whole window of its job. Live jobs are never touched,
+        but for reservations that nobody has followed up for `retention.dead`; dead ones whose
+        letter is open are not touched before that either.
         """
 
 

@@ -125,13 +125,14 @@ _OPTIONAL_TEXTS = tuple((n, a) for n, a in _TEXTS.items() if a not in {"id", "jo
 def adopt(message: Message, *, id: str, default_job: str | None, now: datetime) -> Message:  # noqa: A002
     """Return a message that was written by hand as one that `read_head` can read.
 
-    What the message says itself is kept; a missing id, job and first instant are filled in.
-    Without a job it stays without one.
+    What the message says itself is kept; an id, job or first instant that is missing, or empty, is
+    filled in. Without a job it stays without one.
     """
     headers = {"bq-v": VERSION, "bq-id": id, "bq-first-at": now.isoformat()}
     if default_job is not None:
         headers["bq-job"] = default_job
-    return Message(headers={**headers, **message.headers}, body=message.body)
+    said = {name: text for name, text in message.headers.items() if text or name not in headers}
+    return Message(headers={**headers, **said}, body=message.body)
 
 
 def without_verdict(letter: Message) -> Message:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from brokerq.engine.idleness import Until
 from brokerq.engine.worker import Report, Worker, WorkerOptions
+from brokerq.errors import ConnectionLostError
 from brokerq.session import Session
 
 
@@ -15,14 +16,16 @@ async def work(
 ) -> Report:
     """Run a worker until it is done; cancelling stops it, cancelling twice at once."""
     user_loop = asyncio.get_running_loop()
+    host = asyncio.current_task()
+    assert host is not None  # noqa: S101 - within a coroutine
 
     async def build() -> Worker:
         runtime = await session.runtime()
-        return Worker(runtime, replace(options, until=until), user_loop=user_loop)
+        return Worker(runtime, replace(options, until=until), user_loop=user_loop, host=host)
 
     worker = await session.call(build())
     running = session.while_open(worker.main(), request_stop=worker.request_stop)
-    main = asyncio.create_task(session.call(running), name="brokerq worker")
+    main = session.begin(running)
     watcher = None if stop is None else asyncio.create_task(_obey(stop, worker))
     try:
         return await _shielded(main, worker)
@@ -36,8 +39,12 @@ async def _obey(stop: asyncio.Event, worker: Worker) -> None:
     worker.request_stop()
 
 
-async def _shielded(main: asyncio.Task[Report], worker: Worker) -> Report:
-    """Wait for the worker; a cancellation asks it to stop and is raised when it has."""
+async def _shielded(main: asyncio.Future[Report], worker: Worker) -> Report:
+    """Wait for the worker; a cancellation asks it to stop and is raised when it has.
+
+    What is waited for is no task: `asyncio.run`, which cancels every task when the program is
+    over, would else cut the worker off from the loop that its jobs run on.
+    """
     cancelled: asyncio.CancelledError | None = None
     while not main.done():
         try:
@@ -48,6 +55,9 @@ async def _shielded(main: asyncio.Task[Report], worker: Worker) -> Report:
             cancelled = exc
             worker.request_stop()
     if cancelled is not None:
-        main.exception()  # seen: the cancellation is what the caller hears of
+        if not main.cancelled():
+            main.exception()  # seen: the cancellation is what the caller hears of
         raise cancelled
+    if main.cancelled():
+        raise ConnectionLostError("the app was closed while its worker ran")
     return main.result()

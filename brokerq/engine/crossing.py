@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from brokerq.dead_letter import place_of
 from brokerq.errors import PayloadError
 from brokerq.outcome import text_of
 from brokerq.record import Claimed
@@ -77,6 +78,7 @@ class Raised:
     type_name: str
     text: str
     traceback: str
+    place: str | None
 
 
 Answer = Begun | Logged | Returned | Raised
@@ -89,9 +91,10 @@ class HandlerError(Exception):
 class ChildTraceback(Exception):  # noqa: N818 - the cause shown above an error, not an error
     """Shows, as the cause of an error from a child process, where it was raised there."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, place: str | None = None) -> None:
         super().__init__(text)
         self.text = text
+        self.place = place
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
@@ -135,13 +138,14 @@ def pack_error(error: BaseException) -> Raised:
         type_name=type(error).__qualname__,
         text=text_of(error),
         traceback="".join(shown),
+        place=place_of(error),
     )
 
 
 def unpack_error(raised: Raised) -> BaseException:
     """Return the handler's error, or one that stands for it; its cause shows its traceback."""
     error = _error(raised)
-    error.__cause__ = ChildTraceback(raised.traceback)
+    error.__cause__ = ChildTraceback(raised.traceback, raised.place)
     return error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from random import Random
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("brokerq.worker")
 
 
 class Heartbeat:
-    """Renews the broker's leases and the store's, all in one call each, at a third of the lease.
+    """Renews leases at a third of their time: a lane's in one call, the store's in another.
 
     What was lost in the store is made to end: its verdict would be refused. A delivery that was
     lost in the broker is not: the record is what counts, and where there is none, the effect of the
@@ -50,14 +50,18 @@ class Heartbeat:
         self._random = random
 
     async def beat_for_ever(self) -> None:
-        """Renew again and again; never ends by itself."""
+        """Renew again and again, each lane and the store by itself; never ends by itself.
+
+        A lane whose broker does not answer must not cost the others, or the store, their leases.
+        """
+        async with asyncio.TaskGroup() as loops:
+            for renew in (self._renew, *(reader.extend for reader in self._readers)):
+                loops.create_task(self._repeat(renew))
+
+    async def _repeat(self, renew: Callable[[], Awaitable[object]]) -> None:
         while True:
             await asyncio.sleep(self._interval * (0.8 + 0.2 * self._random.random()))
-            await self.beat()
-
-    async def beat(self) -> None:
-        """Renew everything once."""
-        await asyncio.gather(*(reader.extend() for reader in self._readers), self._renew())
+            await renew()
 
     async def _renew(self) -> None:
         runs = [run for run in self._running.values() if run.recorded]

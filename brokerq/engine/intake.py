@@ -31,7 +31,7 @@ logger = logging.getLogger("brokerq.worker")
 UNKNOWN_PAUSE = timedelta(seconds=15)
 OUTAGE_PAUSE = timedelta(seconds=1)
 APART = timedelta(seconds=1)
-_WRITTEN_BY_BROKERQ = frozenset({"bq-id", "bq-job", "bq-first-at"})
+_WRITTEN_BY_BROKERQ = ("bq-id", "bq-job", "bq-first-at")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -101,6 +101,8 @@ class Intake:
             await _settle(settle)
         settle.clear()
         for arrival, answer in zip(arrivals, answers, strict=True):
+            if not recorded and self._follow(arrival):
+                continue  # twice in one batch, and no store to say so
             if isinstance(answer, Claimed):
                 run = self._begin(arrival, answer, recorded=recorded)
                 if recorded:
@@ -117,7 +119,7 @@ class Intake:
 
     def _read(self, source: LaneReader, delivery: Delivery, now: datetime) -> Arrival:
         message = delivery.message
-        if not message.headers.keys() >= _WRITTEN_BY_BROKERQ:
+        if not all(map(message.headers.get, _WRITTEN_BY_BROKERQ)):
             queue = self._registry.queues.get(delivery.lane.queue)
             message = adopt(
                 message,
@@ -128,9 +130,9 @@ class Intake:
         try:
             head = read_head(message)
         except WireError as exc:
-            head = Head(
-                id=message.headers["bq-id"], job=message.headers.get("bq-job", ""), first_at=now
-            )
+            id_, job = (_as_text(message.headers.get(name, "")) for name in ("bq-id", "bq-job"))
+            message = replace(message, headers={**message.headers, "bq-id": id_})
+            head = Head(id=id_, job=job, first_at=now)
             no_job = "bq-job" not in message.headers
             return Arrival(
                 source=source,
@@ -161,7 +163,7 @@ class Intake:
         not_before = arrival.head.not_before
         if not_before is not None and not_before > now:
             return Release(delay=within(not_before - now, self._longest_delay))
-        if arrival.delivery.id is None and "bq-id" not in arrival.delivery.message.headers:
+        if arrival.delivery.id is None and not arrival.delivery.message.headers.get("bq-id"):
             return Reschedule(delay=timedelta(0), message=arrival.message)
         return None
 
@@ -170,6 +172,8 @@ class Intake:
         run = self._running.get(arrival.head.id)
         if run is None or run.sealed:
             return False
+        if run.recorded and arrival.head.epoch > run.claimed.epoch:
+            return False  # no duplicate but what follows: the run's verdict is recorded already
         run.followers.append((arrival.source, arrival.delivery))
         return True
 
@@ -216,7 +220,7 @@ class Intake:
         definition = self._registry.jobs.get(arrival.head.job)
         policy = self._registry.policy if definition is None else definition.retry
         if arrival.head.max_attempts is not None:
-            policy = replace(policy, max_attempts=arrival.head.max_attempts)
+            policy = replace(policy, max_attempts=arrival.head.max_attempts, stop=None)
         run = Run(
             source=arrival.source,
             delivery=arrival.delivery,
@@ -311,6 +315,11 @@ class Intake:
 def _has_one_crash_left(run: Run) -> bool:
     crashes = run.claimed.crashes
     return crashes > 0 and crashes == run.policy.max_crashes - 1
+
+
+def _as_text(header: str) -> str:
+    """Return what a store can keep of a header that may hold half a surrogate pair."""
+    return header.encode("utf-8", "backslashreplace").decode()
 
 
 def _fingerprint(body: bytes) -> str | None:

@@ -46,6 +46,7 @@ class LaneReader:
         self._random = random
         self._consumer: Consumer | None = None
         self._held: dict[Delivery, Consumer] = {}
+        self._delivered = False
         self._go = asyncio.Event()
         self._turn = asyncio.Lock()
         self._receiving: asyncio.Task[None] | None = None
@@ -68,11 +69,12 @@ class LaneReader:
 
     async def _read(self) -> None:
         backoff = FIRST_BACKOFF
+        loop = asyncio.get_running_loop()
         while True:
+            began, self._delivered = loop.time(), False
             try:
                 if self._consumer is None:
                     await self._subscribe()
-                backoff = FIRST_BACKOFF
                 await self._receive_for_ever()
             except ConnectionLostError as exc:
                 self._lost(exc)
@@ -80,6 +82,9 @@ class LaneReader:
                 logger.exception("reading %s failed", self.lane)
                 self._lost(None)
             await self._unsubscribe()
+            # What can be opened need not work.
+            if self._delivered or loop.time() - began > LONGEST_BACKOFF:
+                backoff = FIRST_BACKOFF
             await asyncio.sleep(backoff * (0.5 + self._random.random()))
             backoff = min(backoff * 2, LONGEST_BACKOFF)
 
@@ -100,6 +105,7 @@ class LaneReader:
             deliveries = await consumer.receive(room)
             for delivery in deliveries:
                 self._held[delivery] = consumer
+            self._delivered = True
             self.buffer.extend(deliveries)
             self._on_delivery()
 

@@ -87,6 +87,10 @@ class LoopThread:
                 raise _closed() from None
             raise
 
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Run a coroutine on the loop; the future is of the running loop, and no task there."""
+        return asyncio.wrap_future(self._submit(coroutine))
+
     def call_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and block this thread until it is done."""
         if threading.current_thread() is self._thread:

@@ -240,8 +240,8 @@ class Recorder:
                 conclusion.settled = ok
         for conclusion in concluded:
             self._forget(conclusion.run)
+        self._concluded(concluded)  # first: who stops waits for no follower
         await self._settle_followers(concluded)
-        self._concluded(concluded)
 
     def _verdict(self, conclusion: Conclusion) -> Verdict:
         run, state = conclusion.run, conclusion.state

@@ -7,6 +7,7 @@ import contextvars
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +37,7 @@ class Runner:
         self,
         *,
         user_loop: asyncio.AbstractEventLoop,
+        host: asyncio.Task[Any],
         engine_loop: asyncio.AbstractEventLoop,
         threads: int,
         middleware: Sequence[Middleware],
@@ -44,6 +46,7 @@ class Runner:
         on_done: Callable[[list[Run]], None],
     ) -> None:
         self._user_loop = user_loop
+        self._host = host
         self._engine_loop = engine_loop
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="brokerq-job")
         self._processes = Processes(self._threads)
@@ -62,14 +65,19 @@ class Runner:
 
     def end(self, runs: Sequence[Run], ending: Ending) -> None:
         """Make the runs end early; called from the engine's loop. The first reason stands."""
-        self._user_loop.call_soon_threadsafe(self._interrupt, runs, ending)
+        self._tell(self._interrupt, runs, ending)
 
     def close(self) -> None:
         """Take no more threads; those still running are left to themselves."""
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._user_loop.call_soon_threadsafe(self._disarm)
-        self._user_loop.call_soon_threadsafe(self._processes.close)
+        self._tell(self._disarm)
+        self._tell(self._processes.close)
+
+    def _tell(self, callback: Callable[..., None], *args: object) -> None:
+        """Call on the program's loop, if that was not closed under the worker."""
+        with suppress(RuntimeError):  # what asyncio raises for a closed loop
+            self._user_loop.call_soon_threadsafe(callback, *args)
 
     def _begin(self, runs: Sequence[Run]) -> None:
         for run in runs:
@@ -88,6 +96,9 @@ class Runner:
             else:
                 run.outcome = _interrupted(run, None)
         except asyncio.CancelledError as exc:
+            if run.ending is None and self._host.cancelling():
+                # The program ends, and `asyncio.run` cancels all tasks that it left: this one too.
+                run.ending = Ending.SHUTDOWN
             run.outcome = _interrupted(run, exc)
         except BaseException as exc:  # noqa: BLE001 - whatever a handler raises is its failure
             run.outcome = _interrupted(run, exc) if run.ending else Failed(error=exc)
@@ -135,7 +146,19 @@ class Runner:
         def work() -> object:
             return copied.run(call_plain, function, args, run.arguments)
 
-        return await self._user_loop.run_in_executor(self._threads, work)
+        return await self._returned(run, self._user_loop.run_in_executor(self._threads, work))
+
+    async def _returned(self, run: Run, thread: asyncio.Future[object]) -> object:
+        """Wait for a thread, also when the program ends: given back, its job could run twice."""
+        while True:
+            try:
+                return await asyncio.shield(thread)
+            except asyncio.CancelledError:
+                if thread.done() or not self._host.cancelling():
+                    thread.cancel()
+                    raise
+                if run.context is not None:
+                    run.context.ask_to_end()
 
     def _interrupt(self, runs: Sequence[Run], ending: Ending) -> None:
         for run in runs:

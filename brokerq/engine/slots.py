@@ -48,7 +48,6 @@ class Slots:
         running: Mapping[str, Run],
         start: Callable[[Sequence[Run]], None],
         ended: Callable[[Sequence[Run]], None],
-        exhausted: Callable[[], None],
     ) -> None:
         self.active = 0
         self.paused: Collection[str] = ()
@@ -61,7 +60,6 @@ class Slots:
         self._running = running
         self._start = start
         self._ended = ended
-        self._exhausted = exhausted
         self._most_ahead = max(2 * concurrency, AHEAD)
         self._pace = Pace(time.monotonic())
         self._wake = asyncio.Event()
@@ -86,6 +84,11 @@ class Slots:
             and not self._admitting.locked()
             and not any(reader.buffer for reader in self.readers)
         )
+
+    @property
+    def spent(self) -> bool:
+        """Whether as many jobs were begun as this worker may begin."""
+        return self._left is not None and self._left <= 0
 
     def room(self, reader: LaneReader) -> int:
         """Return how many deliveries the reader may take now; zero: wait to be nudged."""
@@ -175,5 +178,3 @@ class Slots:
             self._ended(ended)
         if self._left is not None:
             self._left -= len(start) + len(ended)
-            if self._left <= 0:
-                self._exhausted()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from brokerq.broker import Delivery
 from brokerq.engine.heartbeat import Heartbeat
@@ -21,6 +21,7 @@ from brokerq.engine.runner import Runner
 from brokerq.engine.shares import Shares, lane_weights
 from brokerq.engine.slots import Slots
 from brokerq.engine.upkeep import Upkeep
+from brokerq.errors import OUTAGE
 from brokerq.hooks import Event
 from brokerq.runtime import Runtime
 
@@ -40,7 +41,7 @@ class WorkerOptions:
         grace: How long running jobs may go on once it stops.
         strict: Empty the queues in order instead.
         until: When to stop by itself.
-        max_jobs: Stop after so many jobs were begun.
+        max_jobs: Stop after so many jobs, once these have ended.
         max_runtime: Stop after so long.
     """
 
@@ -81,8 +82,14 @@ class Worker:
     """One worker; everything but `request_stop` happens on the engine's loop."""
 
     def __init__(
-        self, runtime: Runtime, options: WorkerOptions, *, user_loop: asyncio.AbstractEventLoop
+        self,
+        runtime: Runtime,
+        options: WorkerOptions,
+        *,
+        user_loop: asyncio.AbstractEventLoop,
+        host: asyncio.Task[Any],
     ) -> None:
+        """Make a worker; `host` is the task of the program that waits for it."""
         self._runtime = runtime
         self._options = options
         self._loop = asyncio.get_running_loop()
@@ -99,6 +106,7 @@ class Worker:
         self._hooks = HookRunner(runtime.registry.hooks, user_loop)
         self._runner = Runner(
             user_loop=user_loop,
+            host=host,
             engine_loop=self._loop,
             threads=options.concurrency,
             middleware=runtime.registry.middleware,
@@ -133,7 +141,6 @@ class Worker:
             running=self._running,
             start=self._start,
             ended=self._recorder.add,
-            exhausted=self._stop.set,
         )
         self._readers = [
             LaneReader(
@@ -197,8 +204,10 @@ class Worker:
         return self._report
 
     async def _start_tasks(self) -> list[asyncio.Task[None]]:
-        loops = [self._heartbeat.beat_for_ever(), self._slots.fill(), self._watch()]
         store = self._runtime.store
+        if store is not None:
+            await self._slots.pause(await store.paused())
+        loops = [self._heartbeat.beat_for_ever(), self._slots.fill(), self._watch()]
         if store is not None:
             upkeep = Upkeep(
                 self._runtime.broker,
@@ -207,7 +216,6 @@ class Worker:
                 random=self._runtime.random,
                 on_pauses=self._slots.pause,
             )
-            await self._slots.pause(await store.paused())
             loops += [upkeep.obey_pauses(), upkeep.sweep()]
         for reader in self._readers:
             if reader.lane.queue not in self._slots.paused:
@@ -236,19 +244,34 @@ class Worker:
                 if reader.failed is not None:
                     raise reader.failed
             await asyncio.sleep(IDLE_CHECK)
-            if until is not Until.STOPPED and self._slots.idle and await self._may_stop(until):
+            if self._slots.spent:
+                await self._end_when_done()
+            elif until is not Until.STOPPED and self._slots.idle and await self._may_stop(until):
                 self._stop.set()
+
+    async def _end_when_done(self) -> None:
+        """Leave what is not begun to others; the last jobs may take their time to the end."""
+        for reader in self._readers:
+            await reader.drain()
+        if not self._running:
+            self._stop.set()
 
     async def _may_stop(self, until: Until) -> bool:
         queues = [name for name, _ in self._options.queues if name not in self._slots.paused]
-        if not await nothing_left(self._runtime.broker, queues, until):
+        try:
+            if not await nothing_left(self._runtime.broker, queues, until):
+                return False
+        except OUTAGE:  # the readers say so, and go on when it is over
             return False
         # A message may be on its way here, neither ready nor in the buffer: look again with the
         # readers stopped, which gives back whatever was on its way.
         for reader in self._readers:
             await reader.drain()
-        if self._slots.idle and await nothing_left(self._runtime.broker, queues, until):
-            return True
+        try:
+            if self._slots.idle and await nothing_left(self._runtime.broker, queues, until):
+                return True
+        except OUTAGE as exc:
+            logger.warning("cannot tell whether anything is left: %s", exc)
         for reader in self._readers:
             if reader.lane.queue not in self._slots.paused:
                 reader.start()

@@ -36,11 +36,9 @@ class RetentionCases(StoreCases):
         assert await desk.view(job) == before
 
     async def test_live_jobs_are_never_pruned(self, desk: Desk) -> None:
-        reserved = desk.job(key="order-1")
-        await desk.reserve(reserved)
         jobs = [desk.job(), desk.job(delay=LONG)]
         await desk.store.enqueue(jobs)
-        jobs += [reserved, (running := await desk.start(desk.job())).job]
+        jobs += [(running := await desk.start(desk.job())).job]
         for state in (State.RETRYING, State.WAITING, State.QUEUED):
             run = await desk.start(desk.job())
             await desk.finish(run.verdict(state, delay=LONG))
@@ -50,6 +48,26 @@ class RetentionCases(StoreCases):
         assert await desk.prune(NOTHING) == 0
         assert [await desk.view(job) for job in jobs] == before
         assert await desk.finish(running.verdict(State.SUCCEEDED)) == State.SUCCEEDED
+
+    async def test_a_reservation_that_nobody_followed_up_goes_in_the_end(self, desk: Desk) -> None:
+        """Its publisher died, and nobody asked for the key again."""
+        orphan = desk.job(key="order-1", fingerprint="a")
+        await desk.reserve(orphan, lease=desk.lease)
+        assert await desk.prune(NOTHING) == 0  # its publisher may be at it
+        await desk.lapse()
+        assert await desk.prune(keeping()) == 0
+        assert await desk.prune(NOTHING) == 1
+        assert list(await desk.store.get([orphan.head.id])) == [None]
+        other = desk.job(key="order-1", fingerprint="b")
+        assert await desk.reserve(other) == Reserved(id=other.head.id)
+
+    async def test_a_reserved_job_that_was_forgotten_can_still_be_claimed(self, desk: Desk) -> None:
+        orphan = desk.job(key="order-1")
+        await desk.reserve(orphan, lease=desk.lease)
+        await desk.lapse()
+        assert await desk.prune(NOTHING) == 1
+        run = await desk.start(orphan)
+        assert await desk.finish(run.verdict(State.SUCCEEDED)) == State.SUCCEEDED
 
     async def test_a_finished_job_past_its_age_is_no_longer_shown(self, desk: Desk) -> None:
         old = desk.job(queue="old")

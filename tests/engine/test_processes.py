@@ -18,7 +18,7 @@ import pytest
 from brokerq_memory import MemoryStore
 
 from brokerq import BrokerQ, Context, Event, RetryPolicy, State
-from brokerq.dead_letter import describe
+from brokerq.dead_letter import describe, group_of
 from brokerq.engine.crossing import HandlerError, pack_error, unpack_error
 from brokerq.errors import ConfigurationError
 from brokerq.job import AnyJob
@@ -180,6 +180,8 @@ async def test_a_dead_letter_shows_the_traceback_from_the_child(bq: BrokerQ) -> 
     [letter] = await letters_of(bq)
     assert "process_jobs.py" in letter.message.headers["bq-dead-traceback"]
     assert "raise KeyError(how)" in letter.message.headers["bq-dead-traceback"]
+    local = group_of("exhausted", "fail", KeyError("other"))
+    assert letter.group != local  # it has a place: where the child raised it
 
 
 async def test_a_result_that_cannot_be_pickled_is_kept_as_json(bq: BrokerQ) -> None:
