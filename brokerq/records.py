@@ -5,9 +5,8 @@ it reads them, asks a function here what is to become of them, and writes the an
 
 Why it is safe to act on the answers, whatever dies in between:
 
-- The record is written first, then the follow-up message is confirmed, then the delivery is
-  settled. A delivery that meets a recorded verdict therefore has it carried out again; that repeats
-  a message at worst.
+- The record is written first, then the follow-up is confirmed, then the delivery is settled. One
+  that meets a recorded verdict has it carried out again, which repeats a message at worst.
 - A retry copy and a redrive raise the epoch in the very write that records them. A delivery of an
   older epoch is dropped only when the newest is known to be in the broker (it was claimed), when
   the dead-letter catalogue answers for it, or when the job has ended.

@@ -168,6 +168,7 @@ def _write_reservation(ledger: Ledger, record: Record, job: NewJob, now: Now) ->
     entry = ledger.entries.get(record.id)
     if entry is None:
         ledger.add(record, job, now)
+        ledger.push(ledger.reservations, record.first_at, record.id)
     else:
         entry.record = record
 

@@ -80,6 +80,7 @@ class Ledger:
         hidden: Heap of the ended jobs that only the rules see, by when they may go.
         results: Heap of results, by when they may go.
         deaths: Heap of dead letters, by when they came.
+        reservations: Heap of jobs that were reserved, by when they were first to run.
     """
 
     def __init__(self) -> None:
@@ -93,6 +94,7 @@ class Ledger:
         self.hidden: list[Due] = []
         self.results: list[Due] = []
         self.deaths: list[Due] = []
+        self.reservations: list[Due] = []
         self._number = 0
 
     def push(self, heap: list[Due], at: datetime, job_id: str, epoch: int = 0) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from heapq import heappop
 
 from brokerq.catalogue import LetterState
-from brokerq.records import BURIED, ENDED, Now
+from brokerq.records import BURIED, ENDED, Now, State
 from brokerq.store import Retention
 from brokerq_memory.ledger import Entry, Ledger
 from brokerq_memory.letters import end_redriving
@@ -20,6 +20,25 @@ def prune(ledger: Ledger, retention: Retention, *, limit: int, now: Now) -> int:
     removed = 0
     for step in (_prune_results, _prune_letters, _prune_shown, _prune_hidden):
         removed += step(ledger, retention, limit - removed, now.wall)
+    return removed + _prune_orphans(ledger, retention, limit - removed, now)
+
+
+def _prune_orphans(ledger: Ledger, retention: Retention, limit: int, now: Now) -> int:
+    """Forget what was reserved and never heard of again.
+
+    If the message is in the broker after all, its first claim records the job anew.
+    """
+    removed = 0
+    heap = ledger.reservations
+    while heap and removed < limit and heap[0][0] <= now.wall - retention.dead:
+        entry = ledger.entries.get(heap[0][2])
+        if entry is not None and entry.record.state == State.RESERVED:
+            if entry.record.lease_until > now.lease:
+                break  # another publisher is at it; its lease is short
+            ledger.drop_key(entry.record)
+            del ledger.entries[entry.record.id]
+            removed += 1
+        heappop(heap)
     return removed
 
 

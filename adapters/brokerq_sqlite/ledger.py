@@ -39,7 +39,7 @@ _ADD_PAYLOAD = load("add_payload")
 _WRITE_RECORD = load("write_record")
 _TAKE_JOB = load("take_job")
 _MOVE_JOB = load("move_job")
-_SUCCEED_JOB = load("succeed_job")
+_SUCCEED_JOBS = load("succeed_jobs")
 _REDRIVE_JOB = load("redrive_job")
 _RENEW_LEASE = load("renew_lease")
 _PUT_KEY = load("put_key")
@@ -67,6 +67,7 @@ class Ledger:
         self._loaded: set[str] = set()
         self._long: dict[str, str] = {}
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
+        self._successes: defaultdict[Row, list[str]] = defaultdict(list)
         self._changed_keys: set[str] = set()
 
     def load(self, ids: Collection[str]) -> None:
@@ -75,7 +76,18 @@ class Ledger:
         if not wanted:
             return
         self._loaded.update(wanted)
-        rows: list[RecordRow] = self.db.execute(_FIND_RECORDS, (self.app, texts(wanted))).fetchall()
+        unknown: list[str] = []
+        for job_id in wanted:
+            record = self.transaction.take_record(job_id)
+            if record is None:
+                unknown.append(job_id)
+            else:
+                self.records[job_id] = record
+        if unknown:
+            self._read(unknown)
+
+    def _read(self, ids: list[str]) -> None:
+        rows: list[RecordRow] = self.db.execute(_FIND_RECORDS, (self.app, texts(ids))).fetchall()
         for row in rows:
             record = read_record(row)
             self.records[record.id] = record
@@ -164,6 +176,7 @@ class Ledger:
     def take(self, record: Record) -> None:
         """Write that a worker has claimed the job."""
         self.records[record.id] = record
+        self.transaction.claim_record(record)
         self._put(
             _TAKE_JOB,
             (
@@ -190,20 +203,13 @@ class Ledger:
         window = None if verdict is None else verdict.window
         line = step(record.state, self.micros, record.attempts, step_note(verdict))
         keep_until = self.micros + span(window) if ended and window is not None else None
-        if verdict is not None and _is_plain_success(record, before, verdict):
-            self._put(
-                _SUCCEED_JOB,
-                (
-                    record.attempts,
-                    record.crashes,
-                    self._long.get(record.id),
-                    line,
-                    self.micros,
-                    keep_until,
-                    self.app,
-                    record.id,
-                ),
-            )
+        if (
+            verdict is not None
+            and _is_plain_success(record, before, verdict)
+            and record.id not in self._long
+        ):
+            alike = (record.attempts, record.crashes, line, self.micros, keep_until, self.app)
+            self._successes[alike].append(record.id)
         else:
             self._put(
                 _MOVE_JOB,
@@ -282,6 +288,9 @@ class Ledger:
         for statement in sorted(self._rows, key=_ADDS.__contains__, reverse=True):
             self.db.executemany(statement, self._rows[statement])
         self._rows.clear()
+        for alike, ids in self._successes.items():
+            self.db.execute(_SUCCEED_JOBS, (*alike, texts(ids)))
+        self._successes.clear()
         for key in self._changed_keys:
             holder = self.keys.get(key)
             if holder is None:

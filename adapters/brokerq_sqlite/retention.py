@@ -17,15 +17,21 @@ _REMOVE_PAYLOADS = load("remove_payloads")
 _REMOVE_HIDDEN_JOBS = load("remove_hidden_jobs")
 _REMOVE_KEY_OF_JOB = load("remove_key_of_job")
 _CONFIRM_REDRIVES = load("confirm_redrives")
+_REMOVE_ORPHANS = load("remove_orphans")
+_REMOVE_PAYLOAD = load("remove_payload")
 
 
-def prune(transaction: Transaction, app: int, retention: Retention, *, limit: int, now: int) -> int:
-    """Remove up to `limit` results, dead letters, shown and hidden records; return how many."""
+def prune(
+    transaction: Transaction, app: int, retention: Retention, *, limit: int, now: int, mono: float
+) -> int:
+    """Remove up to `limit` things that are past their time; return how many."""
     db = transaction.db
     removed = db.execute(_CLEAR_RESULTS, {"app": app, "now": now, "limit": limit}).rowcount
     removed += _prune_letters(transaction, app, retention, limit - removed, now)
     removed += _prune_shown(transaction, app, retention, limit - removed, now)
     removed += _prune_hidden(transaction, app, limit - removed, now)
+    oldest = now - span(retention.dead)
+    removed += _prune_orphans(transaction, app, limit - removed, oldest=oldest, mono=mono)
     return removed
 
 
@@ -73,4 +79,16 @@ def _prune_hidden(transaction: Transaction, app: int, limit: int, now: int) -> i
             db.execute(_CONFIRM_REDRIVES, (app, job_id))  # it ended, so its copy had come
         if key is not None:
             db.execute(_REMOVE_KEY_OF_JOB, (app, key, job_id))
+    return len(rows)
+
+
+def _prune_orphans(
+    transaction: Transaction, app: int, limit: int, *, oldest: int, mono: float
+) -> int:
+    db = transaction.db
+    values = {"app": app, "oldest": oldest, "mono": mono, "limit": limit}
+    rows = db.execute(_REMOVE_ORPHANS, values).fetchall()
+    for job_id, key in rows:
+        db.execute(_REMOVE_PAYLOAD, (app, job_id))
+        db.execute(_REMOVE_KEY_OF_JOB, (app, key, job_id))
     return len(rows)

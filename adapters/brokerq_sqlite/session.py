@@ -13,11 +13,14 @@ from pathlib import Path
 from brokerq.errors import BrokerqError, StorageError
 from brokerq_sqlite.errors import locked, translate, vanished
 from brokerq_sqlite.lock import FileLock
+from brokerq_sqlite.running import Running
 
 APPLICATION_ID = 0x62726B71  # "brkq"
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)
 _STATEMENTS = 128
+_CACHE = 16_384
+"""KiB for pages of the file: with SQLite's two MiB, those that every batch needs do not stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,7 @@ class Session:
         except BaseException:
             self._lock.close()
             raise
+        self.running = Running(self.db)
 
     def _open(self) -> sqlite3.Connection:
         if not self._lock.acquire(self._options.lock_timeout):
@@ -200,6 +204,7 @@ def _prepare(db: sqlite3.Connection, options: Options) -> None:
         )
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA journal_size_limit = 67108864")
+    db.execute(f"PRAGMA cache_size = -{_CACHE:d}")
     if options.max_pages is not None:
         db.execute(f"PRAGMA max_page_count = {options.max_pages:d}")
     db.execute("BEGIN IMMEDIATE")

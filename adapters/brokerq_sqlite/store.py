@@ -129,8 +129,11 @@ class SqliteStore(Store, Colocated):
 
     async def prune(self, retention: Retention, *, limit: int) -> int:
         app, now = self._database.app, self._database.now()
+        mono = self._database.clock.monotonic()
         return await self._write(
-            lambda transaction: retention_.prune(transaction, app, retention, limit=limit, now=now)
+            lambda transaction: retention_.prune(
+                transaction, app, retention, limit=limit, now=now, mono=mono
+            )
         )
 
     async def letters(

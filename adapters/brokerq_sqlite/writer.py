@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from brokerq.errors import BrokerqError, StorageError
+from brokerq.records import Record
 from brokerq_sqlite.calls import Call, CallThread, answer_all, fail_all
 from brokerq_sqlite.errors import translate
 from brokerq_sqlite.session import Options, Session
@@ -24,13 +25,42 @@ class Transaction:
     Attributes:
         touched: Lanes in which something was put, and the earliest instant, in microseconds, at
             which one of those messages is due.
+        claimed: The records of the jobs that were claimed.
     """
 
-    __slots__ = ("db", "touched")
+    __slots__ = ("_checked", "_running", "claimed", "db", "touched")
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
+    def __init__(self, session: Session) -> None:
+        self.db = session.db
         self.touched: dict[int, int] = {}
+        self.claimed: dict[str, Record] = {}
+        self._running = session.running
+        self._checked = False
+
+    def take_record(self, job_id: str) -> Record | None:
+        """Return the record of a job that this process claimed, if it surely is as it was then.
+
+        Whoever asks may change it: it is not known any more.
+        """
+        if not self.claimed and not self._running:
+            return None  # as for who only publishes
+        self._check()
+        return self.claimed.pop(job_id, None) or self._running.take(job_id)
+
+    def claim_record(self, record: Record) -> None:
+        """Note the record of a job that is claimed, as it is written."""
+        self._check()
+        self.claimed[record.id] = record
+
+    def _check(self) -> None:
+        if not self._checked:
+            self._running.check()
+            self._checked = True
+
+    def committed(self) -> None:
+        """Keep the records of the claimed jobs until they are asked for."""
+        if self.claimed:
+            self._running.keep(self.claimed)
 
     def touch(self, lane: int, due: int) -> None:
         """Note that a message in the lane is due then."""
@@ -71,17 +101,25 @@ def _unexpected(path: Path, exc: Exception) -> StorageError:
     return error
 
 
-def _run_group(session: Session, calls: list[Call[Transaction]]) -> dict[int, int]:
-    """Run the calls in one transaction; return the lanes that were touched."""
+def _run_group(
+    session: Session, calls: list[Call[Transaction]], *, guarded: bool = False
+) -> dict[int, int]:
+    """Run the calls in one transaction; return the lanes that were touched.
+
+    Hardly any call fails, so that one may is only prepared for (`guarded`) once one has.
+    """
     try:
         session.begin()
     except BrokerqError as exc:
         fail_all(calls, exc)
         return {}
-    transaction = Transaction(session.db)
+    transaction = Transaction(session)
     try:
         for call in calls:
-            _run(transaction, call, session.path, alone=len(calls) == 1)
+            _run(transaction, call, session.path, guarded=guarded)
+            if call.error is not None and not guarded and len(calls) > 1:
+                session.rollback()
+                return _run_guarded(session, calls)
         if all(call.error is not None for call in calls):
             session.rollback()
             return {}
@@ -92,7 +130,15 @@ def _run_group(session: Session, calls: list[Call[Transaction]]) -> dict[int, in
         session.commit()
     except BrokerqError as exc:
         return _run_apart(session, calls, exc)
+    transaction.committed()
     return transaction.touched
+
+
+def _run_guarded(session: Session, calls: list[Call[Transaction]]) -> dict[int, int]:
+    """Run calls again of which one has failed, so that only its own writes are undone."""
+    for call in calls:
+        call.error = None
+    return _run_group(session, calls, guarded=True)
 
 
 def _run_apart(
@@ -113,22 +159,22 @@ def _run_apart(
     return touched
 
 
-def _run(transaction: Transaction, call: Call[Transaction], path: Path, *, alone: bool) -> None:
-    """Run one call; its failure undoes what it wrote and nothing else.
+def _run(transaction: Transaction, call: Call[Transaction], path: Path, *, guarded: bool) -> None:
+    """Run one call; where it is guarded, its failure undoes what it wrote and nothing else.
 
     Raises `sqlite3.Error` where SQLite gave up the whole transaction.
     """
     db = transaction.db
-    touched = dict(transaction.touched)
-    if not alone:
+    touched, claimed = dict(transaction.touched), dict(transaction.claimed)
+    if guarded:
         db.execute("SAVEPOINT one")
     try:
         call.result = call.run(transaction)
     except Exception as exc:  # noqa: BLE001 - whatever it is, it is the caller's
         call.error = translate(exc, path) if isinstance(exc, sqlite3.Error) else exc
         call.error.__cause__ = exc if call.error is not exc else exc.__cause__
-        transaction.touched = touched
-        if not alone:
+        transaction.touched, transaction.claimed = touched, claimed
+        if guarded:
             db.execute("ROLLBACK TO one")
-    if not alone:
+    if guarded:
         db.execute("RELEASE one")

@@ -15,13 +15,14 @@ from brokerq.clock import Clock
 from brokerq.dead_letter import MESSAGE_LIMIT, Scene, cut, describe, write_letter
 from brokerq.decide import Decision, decide
 from brokerq.engine.lanes import LaneReader
+from brokerq.engine.late import LateRecords
 from brokerq.engine.run import Run
 from brokerq.errors import OUTAGE
 from brokerq.message import Message
 from brokerq.outcome import Drop, Failed, Outcome, Snooze
-from brokerq.record import BURIED, State
+from brokerq.record import BURIED, ENDED, State
 from brokerq.settlement import needs_copy, next_copy, settle_finished
-from brokerq.store import Failure, Finish, Holding, Jobs, Transition
+from brokerq.store import Failure, Finish, Holding, Jobs, NewJob, Transition
 
 logger = logging.getLogger("brokerq.worker")
 
@@ -75,12 +76,14 @@ class Recorder:
         about: Recording,
         *,
         more_to_come: Callable[[], bool],
+        late: LateRecords,
         forget: Callable[[Run], None],
         concluded: Callable[[Sequence[Conclusion]], None],
         again: Callable[[LaneReader, Delivery], None],
     ) -> None:
         self._about = about
         self._more_to_come = more_to_come
+        self._late = late
         self._forget = forget
         self._concluded = concluded
         self._again = again
@@ -240,6 +243,8 @@ class Recorder:
                 conclusion.settled = ok
         for conclusion in concluded:
             self._forget(conclusion.run)
+            if conclusion.settled and not conclusion.run.recorded and conclusion.state in ENDED:
+                self._late.add(_new_job(conclusion.run), self._finish(conclusion))
         self._concluded(concluded)  # first: who stops waits for no follower
         await self._settle_followers(concluded)
 
@@ -279,3 +284,8 @@ def _failure(outcome: Outcome | None) -> Failure | None:
 
 def _note(text: str | None) -> str | None:
     return None if text is None else cut(text, MESSAGE_LIMIT)
+
+
+def _new_job(run: Run) -> NewJob:
+    lane = run.delivery.lane
+    return NewJob(head=run.head, message=run.message, queue=lane.queue, level=lane.level)

@@ -15,6 +15,7 @@ from brokerq.engine.hooks import HookRunner, conclusion_events
 from brokerq.engine.idleness import Until, inspectable, nothing_left
 from brokerq.engine.intake import Intake
 from brokerq.engine.lanes import LaneReader
+from brokerq.engine.late import LateRecords
 from brokerq.engine.recorder import Conclusion, Recorder, Recording
 from brokerq.engine.run import Ending, Run
 from brokerq.engine.runner import Runner
@@ -103,6 +104,7 @@ class Worker:
         chosen = [(queues[name].spec, weight) for name, weight in options.queues]
         weights = lane_weights(chosen)
         lease = min(spec.lease for spec, _ in chosen)
+        self._late = LateRecords(runtime.store, owner=runtime.owner, lease=lease)
         self._hooks = HookRunner(runtime.registry.hooks, user_loop)
         self._runner = Runner(
             user_loop=user_loop,
@@ -117,6 +119,7 @@ class Worker:
         self._recorder = Recorder(
             self._recording(lease),
             more_to_come=lambda: self._slots.more_to_come,
+            late=self._late,
             forget=self._forget,
             concluded=self._concluded,
             again=self._again,
@@ -214,6 +217,7 @@ class Worker:
                 store,
                 retention=self._runtime.limits.retention,
                 random=self._runtime.random,
+                late=self._late,
                 on_pauses=self._slots.pause,
             )
             loops += [upkeep.obey_pauses(), upkeep.sweep()]
@@ -331,6 +335,7 @@ class Worker:
             await self._wait_for_rest(FLUSH)
         self._report.abandoned = len(self._running)  # also what is done and could not be recorded
         await self._recorder.stop()
+        await self._late.close()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from brokerq import BrokerQ, Context, Limits, State
+from brokerq import BrokerQ, Context, LetterFilter, Limits, Reject, State
 from tests.engine.conftest import AT_ONCE, Outage, Place, eventually, working
 
 
@@ -65,6 +65,30 @@ async def test_a_job_may_run_without_its_records(bq: BrokerQ, outage: Outage) ->
         outage.on = False
         await waiting.wait("5s")
     assert ran == [1, 2, 99]
+
+
+async def test_a_job_that_ran_without_its_records_is_recorded_when_the_store_is_back(
+    bq: BrokerQ, outage: Outage
+) -> None:
+    """Else its key would be held for ever by a job that never ends."""
+
+    @bq.job(on_store_error="run", idempotency_key="number")
+    async def urgent(number: int) -> int:
+        if number < 0:
+            raise Reject("negative")
+        return number
+
+    good, bad = await urgent.publish(1), await urgent.publish(-1)
+    outage.on = True
+    async with working(bq):
+        await eventually(lambda: outage.refused >= 2)
+        outage.on = False
+        assert await good.result("5s") == 1
+        assert (await bad.wait("5s")).state == State.DEAD
+    assert (await urgent.publish(1)).duplicate
+    assert not (await urgent.publish(-1)).duplicate
+    [letter] = await bq.dead_letters.search(LetterFilter(), limit=10)
+    assert (letter.job_id, letter.reason) == (bad.id, "rejected")
 
 
 async def test_an_unknown_job_survives_an_outage(place: Place, outage: Outage) -> None:

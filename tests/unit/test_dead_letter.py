@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import brokerq
 from brokerq.catalogue import LetterState, Redrive
 from brokerq.dead_letter import (
     HISTORY_LIMIT,
@@ -207,6 +209,18 @@ class TestGroup:
 
         groups = [group_of("exhausted", "charge", raised(f)) for f in (one, one, other)]
         assert groups[0] == groups[1] != groups[2]
+
+    def test_frames_of_the_engine_are_no_place_and_are_not_shown(self) -> None:
+        engine = str(Path(brokerq.__file__).with_name("engine") / "runner.py")
+        scope: dict[str, Any] = {}
+        exec(compile("def run(f): f()", engine, "exec"), scope)  # noqa: S102 - for the file name
+        error = raised(lambda: scope["run"](charge))
+        traceback = letter(error).headers["bq-dead-traceback"]
+        assert "in charge" in traceback
+        assert engine not in traceback
+        assert group_of("exhausted", "charge", error) == group_of(
+            "exhausted", "charge", raised(charge)
+        )
 
     def test_an_error_that_was_never_raised_belongs_to_its_job(self) -> None:
         first = group_of("exhausted", "charge", ValueError())
