@@ -5,16 +5,25 @@ from __future__ import annotations
 import copy
 import functools
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from brokerq.context import Context
 from brokerq.definition import Definition
-from brokerq.duration import Duration
 from brokerq.handle import JobHandle
-from brokerq.options import PublishOptions, publish_options
+from brokerq.options import PublishKeywords, PublishOptions, publish_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,63 +105,14 @@ class Job(Generic[P, R]):
             self._publisher.publish_jobs(self, given, self.publish_options)
         )
 
-    def options(
-        self,
-        *,
-        delay: Duration | None = None,
-        at: datetime | None = None,
-        priority: str | None = None,
-        queue: str | None = None,
-        key: str | None = None,
-        deadline: datetime | Duration | None = None,
-        order: str | None = None,
-        tenant: str | None = None,
-        correlation: str | None = None,
-        cause: str | None = None,
-        tags: Iterable[str] = (),
-        headers: Mapping[str, str] | None = None,
-        max_attempts: int | None = None,
-    ) -> Self:
+    def options(self, **options: Unpack[PublishKeywords]) -> Self:
         """Return the job with these options for what is published through it.
 
-        Options given before stand, unless given again; this job is not changed.
-
-        Args:
-            delay: Not to be run earlier than so long after the publish.
-            at: Not to be run earlier; with a time zone. Not together with `delay`.
-            priority: A level that the queue declares.
-            queue: Instead of the job's own.
-            key: Idempotency key, instead of the job's own.
-            deadline: Not to be begun later; a duration counts from the publish.
-            order: Ordering key; only on an ordered queue.
-            tenant: Whose job it is.
-            correlation: Your own id.
-            cause: Id of the job, or name of the thing, that made this one.
-            tags: Words to search by, beside the job's own.
-            headers: Your own.
-            max_attempts: Instead of the retry policy's.
-
-        Raises:
-            ConfigurationError: An option is malformed.
+        `brokerq.options.PublishKeywords` says what they mean. Options given before stand, unless
+        given again; this job is not changed. Raises `ConfigurationError` for a malformed one.
         """
         other = copy.copy(self)
-        other.publish_options = self.publish_options.over(
-            publish_options(
-                delay=delay,
-                at=at,
-                priority=priority,
-                queue=queue,
-                key=key,
-                deadline=deadline,
-                order=order,
-                tenant=tenant,
-                correlation=correlation,
-                cause=cause,
-                tags=tags,
-                headers=headers,
-                max_attempts=max_attempts,
-            )
-        )
+        other.publish_options = self.publish_options.over(publish_options(**options))
         return other
 
     def __repr__(self) -> str:

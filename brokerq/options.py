@@ -88,7 +88,23 @@ class PublishOptions:
 
 
 class PublishKeywords(TypedDict, total=False):
-    """The keywords of `publish_options`, for signatures that hand them on."""
+    """What can be asked for when publishing; the keywords of `publish_options`.
+
+    Attributes:
+        delay: Not to be run earlier than so long after the publish.
+        at: Not to be run earlier; with a time zone. Not together with `delay`.
+        priority: A level that the queue declares.
+        queue: Instead of the job's own.
+        key: Idempotency key, instead of the job's own.
+        deadline: Not to be begun later; a duration counts from the publish.
+        order: Ordering key; only on an ordered queue.
+        tenant: Whose job it is.
+        correlation: Your own id.
+        cause: Id of the job, or name of the thing, that made this one.
+        tags: Words to search by, beside the job's own.
+        headers: Your own.
+        max_attempts: Instead of the retry policy's.
+    """
 
     delay: Duration | None
     at: datetime | None

@@ -1,4 +1,4 @@
-"""What a handler's signature makes of calls, bodies and results."""
+"""What a handler's signature makes of calls and bodies."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import functools
 import json
 import math
 import re
-import socket
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -23,9 +21,6 @@ from brokerq.context import Context
 from brokerq.errors import ConfigurationError, PayloadError
 from brokerq.payload import UndecodableError, fingerprint
 from brokerq.signature import Signature
-
-if TYPE_CHECKING:
-    from fractions import Fraction as OnlyForTheTypeChecker
 
 Handler = Callable[..., Any]
 
@@ -372,87 +367,3 @@ def test_a_key_must_name_a_parameter() -> None:
     signature.check_key(both)
     with pytest.raises(ConfigurationError, match=r"'order'.*\(order_id, cents\)"):
         signature.check_key("order")
-
-
-def positional(a: int, /) -> None: ...
-def variadic(*names: str) -> None: ...
-def keywords(**names: str) -> None: ...
-def late_context(name: str, ctx: Context) -> None: ...
-def optional_context(ctx: Context | None) -> None: ...
-def keyword_context(*, ctx: Context) -> None: ...
-def a_socket(name: str, sock: socket.socket) -> None: ...
-def a_lock(lock: threading.Lock) -> None: ...
-def a_callback(then: Callable[[], None]) -> None: ...
-def an_iterator(rows: Iterable[int]) -> None: ...
-def a_class(kind: type[int]) -> None: ...
-def a_field(size: int = Field(gt=0)) -> None: ...  # pyright: ignore[reportArgumentType]
-def unreadable(value: OnlyForTheTypeChecker) -> None: ...
-def numbers(n: int) -> Iterator[int]:
-    yield n
-
-
-async def stream(n: int) -> AsyncIterator[int]:
-    yield n
-
-
-@pytest.mark.parametrize(
-    ("function", "fault"),
-    [
-        (positional, "parameter 'a' is positional-only"),
-        (variadic, r"parameter \*names .* write the parameters out"),
-        (keywords, r"parameter \*\*names .* write the parameters out"),
-        (late_context, "parameter 'ctx' is the context and must be the first"),
-        (optional_context, "parameter 'ctx' is the context and must be the first"),
-        (keyword_context, r"'ctx', the context, .* first parameter, without `\*`"),
-        (a_socket, "parameter 'sock' has a type that cannot be a payload.*pass plain data"),
-        (a_lock, "parameter 'lock' has a type that cannot be a payload"),
-        (a_callback, "parameter 'then' takes a function"),
-        (an_iterator, "parameter 'rows' takes an iterator"),
-        (a_class, "parameter 'kind' takes a class"),
-        (a_field, "parameter 'size' has Field"),
-        (unreadable, "parameter 'value' has the annotation 'OnlyForTheTypeChecker'.*TYPE_CHECKING"),
-        (handler_of("list[Missing]"), r"parameter 'value' has the annotation 'list\[Missing\]'"),
-        (numbers, "a generator cannot be a handler"),
-        (stream, "a generator cannot be a handler"),
-        (functools.partial(add, 1), "partial is no function"),
-    ],
-)
-def test_a_handler_that_cannot_be_a_job_is_refused(function: Handler, fault: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"job 'work': .*{fault}|job 'work': {fault}"):
-        read(function)
-
-
-def result_of(annotation: Any) -> Signature:
-    def handler() -> Any: ...
-
-    handler.__annotations__["return"] = annotation
-    return read(handler)
-
-
-@pytest.mark.parametrize(
-    ("annotation", "value", "body"),
-    [
-        (Any, None, b"null"),
-        (None, None, b"null"),
-        (dict[str, str], {"a": "b"}, b'{"a":"b"}'),
-        (bytes, b"\xff", b'"_w=="'),
-        (Any, b"\xff", b'"_w=="'),
-        (Point, Point(1), b'{"x":1,"y":0.5}'),
-        (Any, Point(1), b'{"x":1,"y":0.5}'),
-        (list[Color], [Color.RED], b'["red"]'),
-        (timedelta, timedelta(minutes=1), b'"PT1M"'),
-        (int, "not an int", b'"not an int"'),
-        (socket.socket, 5, b"5"),
-        (Awaitable[int], 5, b"5"),
-        (str, "NaN", b'"NaN"'),
-    ],
-)
-def test_a_result_becomes_json(annotation: Any, value: object, body: bytes) -> None:
-    assert result_of(annotation).encode_result(value) == body
-
-
-@pytest.mark.parametrize("annotation", [Any, dict[str, float], socket.socket])
-@pytest.mark.parametrize("value", [{"a": math.nan}, {"a": math.inf}, {"a": object()}], ids=_id)
-def test_a_result_that_json_cannot_carry_is_refused(annotation: Any, value: object) -> None:
-    with pytest.raises(PayloadError, match=r"work: the result \(dict\) cannot be encoded"):
-        result_of(annotation).encode_result(value)
