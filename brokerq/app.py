@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from random import Random
 from types import TracebackType
@@ -17,8 +16,6 @@ from brokerq.clock import Clock, SystemClock
 from brokerq.connect import check_app_name
 from brokerq.definition import DeadHook, OnStoreError, RunIn, define
 from brokerq.duration import Duration, to_timedelta
-from brokerq.engine.idleness import Until
-from brokerq.engine.worker import Report, WorkerOptions
 from brokerq.errors import ConfigurationError
 from brokerq.handle import JobHandle
 from brokerq.hooks import Hook, HookName
@@ -34,9 +31,9 @@ from brokerq.retry import RetryPolicy
 from brokerq.runtime import Limits
 from brokerq.session import Session
 from brokerq.signature import Key
-from brokerq.working import work
 
 if TYPE_CHECKING:
+    from brokerq.engine.worker import Report
     from brokerq.settings import Settings
 
 T = TypeVar("T")
@@ -333,12 +330,18 @@ class BrokerQ(Publisher):
         Returns:
             What was done, and how many jobs had to be abandoned.
         """
-        return await work(
-            self._session,
-            self._options(queues, concurrency, strict=strict, max_jobs=max_jobs, grace=grace),
-            until=Until.EMPTY if burst else Until.STOPPED,
-            stop=stop,
+        from brokerq import working  # noqa: PLC0415 - who only publishes needs no engine
+
+        options = working.plan(
+            self._registry,
+            queues,
+            concurrency=self.settings.concurrency if concurrency is None else concurrency,
+            until="empty" if burst else "stopped",
+            strict=strict,
+            max_jobs=max_jobs,
+            grace=grace,
         )
+        return await working.work(self._session, options, stop=stop)
 
     async def process(
         self,
@@ -354,37 +357,15 @@ class BrokerQ(Publisher):
         Returns when no job is ready, after `max_jobs`, or after `max_runtime` plus `grace`. What is
         due later is left for the next time.
         """
-        options = self._options(queues, concurrency, max_jobs=max_jobs, grace=grace)
-        limit = None if max_runtime is None else to_timedelta(max_runtime, what="max_runtime")
-        return await work(
-            self._session, replace(options, max_runtime=limit), until=Until.IDLE, stop=None
-        )
+        from brokerq import working  # noqa: PLC0415 - who only publishes needs no engine
 
-    def _options(
-        self,
-        queues: Mapping[str, int] | None,
-        concurrency: int | None,
-        *,
-        strict: bool = False,
-        max_jobs: int | None = None,
-        grace: Duration,
-    ) -> WorkerOptions:
-        chosen = dict.fromkeys(self._registry.queues, 1) if queues is None else queues
-        for name, weight in chosen.items():
-            self._registry.queue(name)
-            if weight < 1:
-                raise ConfigurationError(f"queue {name!r}: its weight must be at least 1")
-        if not chosen:
-            raise ConfigurationError("there is nothing to work on: the app declares no queue")
-        slots = self.settings.concurrency if concurrency is None else concurrency
-        if slots < 1:
-            raise ConfigurationError("concurrency must be at least 1")
-        if max_jobs is not None and max_jobs < 1:
-            raise ConfigurationError("max_jobs must be at least 1")
-        return WorkerOptions(
-            queues=tuple(chosen.items()),
-            concurrency=slots,
-            strict=strict,
+        options = working.plan(
+            self._registry,
+            queues,
+            concurrency=self.settings.concurrency if concurrency is None else concurrency,
+            until="idle",
             max_jobs=max_jobs,
-            grace=to_timedelta(grace, what="grace"),
+            max_runtime=max_runtime,
+            grace=grace,
         )
+        return await working.work(self._session, options, stop=None)

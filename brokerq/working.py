@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Mapping
+from typing import Literal
 
+from brokerq.duration import Duration, to_timedelta
 from brokerq.engine.idleness import Until
 from brokerq.engine.worker import Report, Worker, WorkerOptions
-from brokerq.errors import ConnectionLostError
+from brokerq.errors import ConfigurationError, ConnectionLostError
+from brokerq.registry import Registry
 from brokerq.session import Session
 
 
-async def work(
-    session: Session, options: WorkerOptions, *, until: Until, stop: asyncio.Event | None
-) -> Report:
+def plan(
+    registry: Registry,
+    queues: Mapping[str, int] | None,
+    *,
+    concurrency: int,
+    until: Literal["stopped", "idle", "empty"],
+    strict: bool = False,
+    max_jobs: int | None = None,
+    max_runtime: Duration | None = None,
+    grace: Duration,
+) -> WorkerOptions:
+    """Return what a worker is to do. Raises `ConfigurationError` or `UnknownQueueError`."""
+    chosen = dict.fromkeys(registry.queues, 1) if queues is None else queues
+    for name, weight in chosen.items():
+        registry.queue(name)
+        if weight < 1:
+            raise ConfigurationError(f"queue {name!r}: its weight must be at least 1")
+    if not chosen:
+        raise ConfigurationError("there is nothing to work on: the app declares no queue")
+    if concurrency < 1:
+        raise ConfigurationError("concurrency must be at least 1")
+    if max_jobs is not None and max_jobs < 1:
+        raise ConfigurationError("max_jobs must be at least 1")
+    return WorkerOptions(
+        queues=tuple(chosen.items()),
+        concurrency=concurrency,
+        grace=to_timedelta(grace, what="grace"),
+        strict=strict,
+        until=Until(until),
+        max_jobs=max_jobs,
+        max_runtime=None if max_runtime is None else to_timedelta(max_runtime, what="max_runtime"),
+    )
+
+
+async def work(session: Session, options: WorkerOptions, *, stop: asyncio.Event | None) -> Report:
     """Run a worker until it is done; cancelling stops it, cancelling twice at once."""
     user_loop = asyncio.get_running_loop()
     host = asyncio.current_task()
@@ -21,7 +56,7 @@ async def work(
 
     async def build() -> Worker:
         runtime = await session.runtime()
-        return Worker(runtime, replace(options, until=until), user_loop=user_loop, host=host)
+        return Worker(runtime, options, user_loop=user_loop, host=host)
 
     worker = await session.call(build())
     running = session.while_open(worker.main(), request_stop=worker.request_stop)
