@@ -172,8 +172,6 @@ class _Schemes:
     def load(self, url: Url, *, prefix: str, clock: Clock) -> Backend:
         point = self._adapters.get(url.scheme)
         if point is None:
-            if url.scheme in _EXTRAS:
-                raise MissingExtraError(_install(url.scheme))
             raise UnknownSchemeError(self._unknown(url.scheme))
         try:
             factory = cast("Factory", point.load())
@@ -191,6 +189,8 @@ class _Schemes:
         near = _OTHER_WORDS.get(scheme) or next(iter(get_close_matches(scheme, known, n=1)), None)
         hint = f"did you mean {near}://? " if near else ""
         installed = ", ".join(f"{name}://" for name in sorted(self._adapters)) or "nothing"
+        if scheme in _EXTRAS:
+            return f"this version of brokerq has no adapter for {scheme}://. Installed: {installed}"
         return f"no adapter knows {scheme}:// - {hint}Installed: {installed}"
 
 
