@@ -29,19 +29,6 @@ TRACEBACK_LIMIT = 8 * 1024
 HISTORY_LIMIT = 10
 NEVER = datetime.min.replace(tzinfo=UTC)
 _ENGINE = str(PurePath(__file__).with_name("engine")) + os.sep
-REASONS = frozenset(
-    {
-        "exhausted",
-        "rejected",
-        "expired",
-        "crash_loop",
-        "undecodable",
-        "invalid",
-        "unknown_job",
-        "key_conflict",
-        "unroutable",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
