@@ -18,6 +18,7 @@ from brokerq_sqlite.rows import (
     Row,
     published_row,
     read_record,
+    rules_row,
     whole_row,
 )
 from brokerq_sqlite.wire import (
@@ -146,27 +147,7 @@ class Ledger:
     def write(self, record: Record) -> None:
         """Write a change that is no step in the job's life."""
         self.records[record.id] = record
-        self._put(
-            _WRITE_RECORD,
-            (
-                STATE_TEXTS[record.state],
-                to_micros(record.first_at),
-                record.epoch,
-                record.claimed,
-                record.attempts,
-                record.crashes,
-                record.fence,
-                record.owner,
-                record.lease_until,
-                write_instant(record.due_at),
-                write_instant(record.expires_at),
-                record.key,
-                record.redrives,
-                record.cancelling,
-                self.app,
-                record.id,
-            ),
-        )
+        self._put(_WRITE_RECORD, (*rules_row(record), self.app, record.id))
 
     def renew(self, record: Record) -> None:
         """Write the end of the lease."""

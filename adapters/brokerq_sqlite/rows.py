@@ -147,11 +147,9 @@ def published_row(app: int, record: Record, job: NewJob, micros: int) -> Row:
     )
 
 
-def whole_row(app: int, record: Record, job: NewJob, micros: int, note: str | None) -> Row:
-    """Return the values of `add_job.sql`."""
+def rules_row(record: Record) -> Row:
+    """Return the values of the columns that the rules look at, in the order of the table."""
     return (
-        app,
-        record.id,
         STATE_TEXTS[record.state],
         to_micros(record.first_at),
         record.epoch,
@@ -166,6 +164,15 @@ def whole_row(app: int, record: Record, job: NewJob, micros: int, note: str | No
         record.key,
         record.redrives,
         record.cancelling,
+    )
+
+
+def whole_row(app: int, record: Record, job: NewJob, micros: int, note: str | None) -> Row:
+    """Return the values of `add_job.sql`."""
+    return (
+        app,
+        record.id,
+        *rules_row(record),
         *_told(job),
         record.owner if record.state == State.RUNNING else None,
         step(record.state, micros, record.attempts, None),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
 from datetime import timedelta
 
 from brokerq.errors import OUTAGE
@@ -27,6 +27,7 @@ class LateRecords:
         self._owner = owner
         self._lease = lease
         self._waiting: list[tuple[NewJob, Finish]] = []
+        self._writing = asyncio.Lock()
 
     def add(self, job: NewJob, finish: Finish) -> None:
         """Take the end of a job that nobody has claimed in the store."""
@@ -39,10 +40,13 @@ class LateRecords:
 
     async def write(self) -> None:
         """Record what waits. Raises one of `OUTAGE`, and then all of it still waits."""
-        if self._store is None or not self._waiting:
-            return
+        async with self._writing:  # who stops waits for the write under way, and then does the rest
+            if self._store is not None and self._waiting:
+                await self._write(self._store)
+
+    async def _write(self, store: Jobs) -> None:
         waiting = tuple(self._waiting)
-        answers = await self._store.claim(
+        answers = await store.claim(
             [Claim(job=job, owner=self._owner, lease=self._lease) for job, _ in waiting]
         )
         claimed = [
@@ -50,7 +54,8 @@ class LateRecords:
             for (job, finish), answer in zip(waiting, answers, strict=True)
             if isinstance(answer, Claimed)
         ]
-        await self._finish(claimed)
+        if claimed:
+            await store.finish(claimed)
         del self._waiting[: len(waiting)]
 
     async def close(self) -> None:
@@ -59,7 +64,3 @@ class LateRecords:
             await self.write()
         except OUTAGE as exc:
             logger.warning("%d jobs ran and are not recorded: %s", len(self._waiting), exc)
-
-    async def _finish(self, finishes: Sequence[Finish]) -> None:
-        if self._store is not None and finishes:
-            await self._store.finish(finishes)

@@ -153,7 +153,7 @@ class Recorder:
         assert outcome is not None  # noqa: S101 - completed
         decision = decide(outcome, claimed, run.policy, now=now, random=self._about.random)
         plan = Conclusion(run=run, decision=decision)
-        if decision.state == State.RETRYING and needs_copy(
+        if needs_copy(
             decision.state,
             decision.delay,
             in_place=run.delivery.in_place,
