@@ -7,6 +7,7 @@ from typing import Protocol
 
 from brokerq.broker import Broker
 from brokerq.clock import Clock
+from brokerq.migrations import Migrations
 from brokerq.store import Store
 from brokerq.url import Url
 
@@ -21,11 +22,13 @@ class Backend:
             `brokerq.store.Colocated` too.
         any_loop: Whether publishing may be called from any event loop and thread, once open; else
             it is carried over to brokerq's own, which costs two changes of thread.
+        migrations: Of tables that people may want to bring up to date themselves.
     """
 
     broker: Broker | None
     store: Store | None
     any_loop: bool = False
+    migrations: Migrations | None = None
 
 
 class Factory(Protocol):

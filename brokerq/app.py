@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -14,7 +13,7 @@ from brokerq import defaults
 from brokerq.broker import QueueSpec
 from brokerq.clock import Clock, SystemClock
 from brokerq.connect import check_app_name
-from brokerq.definition import DeadHook, OnStoreError, RunIn, define
+from brokerq.definition import DeadHook, OnStoreError, RunIn, Transaction, define
 from brokerq.duration import Duration, to_timedelta
 from brokerq.errors import ConfigurationError
 from brokerq.handle import JobHandle
@@ -26,14 +25,15 @@ from brokerq.operations import JobOperations, LetterOperations, QueueOperations
 from brokerq.options import PublishKeywords, PublishOptions, publish_options
 from brokerq.publishing import Request
 from brokerq.registry import Queue, Registry
-from brokerq.requests import request_by_name, request_for
+from brokerq.requests import connection_of, request_by_name, requests_for
 from brokerq.retry import RetryPolicy
+from brokerq.running import RunsJobs
 from brokerq.runtime import Limits
 from brokerq.session import Session
 from brokerq.signature import Key
+from brokerq.tally import Published
 
 if TYPE_CHECKING:
-    from brokerq.engine.worker import Report
     from brokerq.settings import Settings
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ logging.getLogger("brokerq").addHandler(logging.NullHandler())
 UNSET: Any = object()
 
 
-class BrokerQ(Publisher):
+class BrokerQ(Publisher, RunsJobs):
     """An app: its jobs and queues, on the broker that one URL chooses.
 
     Without `url` the broker is what `BROKERQ_URL` says, else the SQLite file `.brokerq/<name>.db`
@@ -143,6 +143,8 @@ class BrokerQ(Publisher):
         middleware: Iterable[Middleware] = (),
         on_dead: Iterable[DeadHook] = (),
         on_store_error: OnStoreError = "stop",
+        redact: Iterable[str] = (),
+        transaction: Transaction | None = None,
     ) -> JobDecorator:
         """Register a handler; it stays callable as the function it is.
 
@@ -158,6 +160,12 @@ class BrokerQ(Publisher):
             middleware: Within the app's own.
             on_dead: Called with the dead letter once it is safe.
             on_store_error: While the store is away: `stop` waits, `run` runs without records.
+            redact: Names of payload and result fields, at any depth, whose values are hidden in
+                what is recorded, logged and shown; the message itself keeps them.
+            transaction: Called for each run, such as SQLAlchemy's `sessionmaker(...).begin`; what
+                it yields is `ctx.session`, and its commit records the job's success too: effect
+                and record happen both or not at all, however often the job is delivered. The
+                store must be in the same database.
 
         Raises:
             ConfigurationError: The handler or a setting cannot work; the message says what to do.
@@ -178,6 +186,8 @@ class BrokerQ(Publisher):
                 middleware=middleware,
                 on_dead=on_dead,
                 on_store_error=on_store_error,
+                redact=redact,
+                transaction=transaction,
             )
             self._registry.add_job(definition, window=self._session.limits.window)
             return make_job(definition, self)
@@ -224,33 +234,37 @@ class BrokerQ(Publisher):
         **options: Unpack[PublishKeywords],
     ) -> JobHandle[Any]:
         """As `publish`, for code that is not async; blocks the thread."""
-        return self.run_sync(self.publish(job, arguments, **options))
-
-    async def publish_job(
-        self,
-        job: AnyJob,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        options: PublishOptions,
-    ) -> JobHandle[Any]:
-        """Publish one job: what `Job.publish` does."""
-        [handle] = await self.publish_jobs(job, [(args, kwargs)], options)
+        request = request_by_name(self._registry, job, arguments or {}, publish_options(**options))
+        [handle] = self._publish_sync([request])
         return handle
 
     async def publish_jobs(
         self, job: AnyJob, payloads: Sequence[Given], options: PublishOptions
     ) -> list[JobHandle[Any]]:
         """Publish many of one job: what `Job.publish_many` does."""
-        definition = job.definition
-        encode = definition.signature.encode
-        return await self._publish(
-            [request_for(definition, encode(*given), options) for given in payloads]
-        )
+        return await self._publish(requests_for(job.definition, payloads, options))
+
+    def publish_jobs_sync(
+        self, job: AnyJob, payloads: Sequence[Given], options: PublishOptions
+    ) -> list[JobHandle[Any]]:
+        """Publish many of one job: what `Job.publish_many_sync` does."""
+        return self._publish_sync(requests_for(job.definition, payloads, options))
 
     async def _publish(self, requests: Sequence[Request]) -> list[JobHandle[Any]]:
         if self.settings.mode == "inline":
             return [await self._run_inline(request) for request in requests]
-        published = await self._session.publish(requests)
+        connection = connection_of(requests)
+        if connection is not None:
+            return self._handles(await self._session.join(connection, requests))
+        return self._handles(await self._session.publish(requests))
+
+    def _publish_sync(self, requests: Sequence[Request]) -> list[JobHandle[Any]]:
+        connection = connection_of(requests)
+        if connection is None or self.settings.mode == "inline":
+            return self.run_sync(self._publish(requests))
+        return self._handles(self._session.join_sync(connection, requests))
+
+    def _handles(self, published: Sequence[Published]) -> list[JobHandle[Any]]:
         return [JobHandle(each.id, self._following, duplicate=each.duplicate) for each in published]
 
     async def _run_inline(self, request: Request) -> JobHandle[Any]:
@@ -280,6 +294,10 @@ class BrokerQ(Publisher):
         await self._session.call(self._session.runtime())
         return self
 
+    def open_sync(self) -> Self:
+        """As `open`, for code that is not async."""
+        return self.run_sync(self.open())
+
     async def close(self) -> None:
         """Disconnect; harmless when nothing is open. The next use connects anew.
 
@@ -301,71 +319,3 @@ class BrokerQ(Publisher):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
-
-    async def run_worker(
-        self,
-        queues: Mapping[str, int] | None = None,
-        *,
-        concurrency: int | None = None,
-        strict: bool = False,
-        burst: bool = False,
-        max_jobs: int | None = None,
-        grace: Duration = defaults.GRACE,
-        stop: asyncio.Event | None = None,
-    ) -> Report:
-        """Run jobs in this program until stopped; handlers run on this event loop.
-
-        Cancelling, or setting `stop`, lets running jobs go on for `grace`; cancelling a second time
-        interrupts them at once. Interrupted jobs go back to their queue and count no attempt.
-
-        Args:
-            queues: Names and weights; None: every declared queue alike.
-            concurrency: Jobs at a time; None: `BROKERQ_CONCURRENCY`, 10.
-            strict: Empty the queues in the order given instead of by weight.
-            burst: Return when nothing is left, delayed jobs included.
-            max_jobs: Return after so many.
-            grace: What running jobs get.
-            stop: Set it to stop the worker.
-
-        Returns:
-            What was done, and how many jobs had to be abandoned.
-        """
-        from brokerq import working  # noqa: PLC0415 - who only publishes needs no engine
-
-        options = working.plan(
-            self._registry,
-            queues,
-            concurrency=self.settings.concurrency if concurrency is None else concurrency,
-            until="empty" if burst else "stopped",
-            strict=strict,
-            max_jobs=max_jobs,
-            grace=grace,
-        )
-        return await working.work(self._session, options, stop=stop)
-
-    async def process(
-        self,
-        queues: Mapping[str, int] | None = None,
-        *,
-        concurrency: int | None = None,
-        max_jobs: int | None = None,
-        max_runtime: Duration | None = None,
-        grace: Duration = defaults.GRACE,
-    ) -> Report:
-        """Run what is ready now, then return: for hosts that are woken by a timer.
-
-        Returns when no job is ready, after `max_jobs`, or after `max_runtime` plus `grace`. What is
-        due later is left for the next time.
-        """
-        from brokerq import working  # noqa: PLC0415 - who only publishes needs no engine
-
-        options = working.plan(
-            self._registry,
-            queues,
-            concurrency=self.settings.concurrency if concurrency is None else concurrency,
-            until="idle",
-            max_jobs=max_jobs,
-            max_runtime=max_runtime,
-            grace=grace,
-        )
-        return await working.work(self._session, options, stop=None)

@@ -52,8 +52,10 @@ class Capabilities:
         max_delay: The longest delay of a publish; zero: none; None: any.
         max_batch: How many messages one round trip can carry.
         lease: For how long a delivery is owned unless extended; None: while connected.
+        max_hold: For how long a delivery may be held, however often it is extended; None: for ever.
         ordering: What order can be kept.
-        delayed_ordering: Whether a message with an ordering key may have a delay.
+        delayed_ordering: Whether a message with an ordering key may have a delay; if not, a copy on
+            an ordered queue would lose its place, and none is asked for.
         max_levels: Priority levels a queue may have; None: any number.
         counting: Which deliveries are counted.
         durability: What a confirmed message survives.
@@ -66,6 +68,7 @@ class Capabilities:
     max_delay: timedelta | None
     max_batch: int
     lease: timedelta | None
+    max_hold: timedelta | None
     ordering: Ordering
     delayed_ordering: bool
     max_levels: int | None
@@ -146,10 +149,11 @@ class Ack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reschedule:
-    """The next attempt, after `delay`: as the copy given, or (None) as this very message.
+    """The message again after `delay`: as the copy given, or (None) as this very message.
 
-    A copy is confirmed before the original is removed. None is only given for delays up to the
-    delivery's `in_place`. On an ordered queue the message keeps its place before later ones.
+    A copy is confirmed before the original is removed; its delay is at most the longest of a
+    publish. None is only given for delays up to the delivery's `in_place`. On an ordered queue the
+    message keeps its place before later ones.
     """
 
     delay: timedelta
@@ -161,7 +165,8 @@ class Release:
     """Given back untouched, to be delivered again after `delay`; no attempt.
 
     Where the broker cannot delay the message itself the adapter makes a confirmed copy that is the
-    same in every header.
+    same in every header. The delay is at most the delivery's `in_place` or, where that is longer,
+    the longest of a publish.
     """
 
     delay: timedelta = ZERO
@@ -281,6 +286,21 @@ class Inspectable(Protocol):
 
 
 @runtime_checkable
+class Backstop(Protocol):
+    """A broker that by itself gives up on a message which was delivered too often."""
+
+    @abstractmethod
+    def salvage(self, queue: str, *, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
+        """Open a consumer of what the broker has dead-lettered by itself and nobody has judged yet.
+
+        `Dead`: it stays, or is put, among the dead letters and is not delivered here again;
+        `Ack`: it is removed from them; `Release`: it is looked at again later. Each delivery's
+        message is as published, without anything that the broker has added, and its lane the one
+        it was in. Reading costs next to nothing while there is nothing new.
+        """
+
+
+@runtime_checkable
 class DeadLetters(Protocol):
     """A broker whose dead-letter queues can be read."""
 
@@ -291,3 +311,43 @@ class DeadLetters(Protocol):
     @abstractmethod
     async def discard(self, queue: str, letters: Collection[tuple[str, int]]) -> int:
         """Remove the dead letters with these (job id, epoch); return how many there were."""
+
+
+class Batch(Broker, Inspectable, Protocol):
+    """Messages that a host has handed over with one call of the program: a broker of just these.
+
+    Consuming its lane gives these messages and no others, and `stats` counts them; publishing is
+    what it is at the broker they come from. What is to be removed the host removes when it has its
+    answer: until then it may all be delivered again.
+    """
+
+    @property
+    @abstractmethod
+    def lane(self) -> Lane:
+        """Where all of them come from."""
+
+    @property
+    @abstractmethod
+    def left(self) -> timedelta | None:
+        """For how long the host still waits for its answer; None: for ever."""
+
+    @abstractmethod
+    async def settled(self) -> None:
+        """Return when every one of them is settled, or lost."""
+
+    @abstractmethod
+    def answer(self) -> object:
+        """Return what the host is to be told, by how the messages stand now."""
+
+
+@runtime_checkable
+class Handover(Protocol):
+    """A broker whose messages can be handed over by a host, instead of being waited for."""
+
+    @abstractmethod
+    async def take_over(self, event: object, context: object, queues: Sequence[QueueSpec]) -> Batch:
+        """Return what the host has called with.
+
+        Raises `ConfigurationError` for what is no such call, `UnknownQueueError` for messages of
+        none of the queues.
+        """

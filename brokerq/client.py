@@ -5,40 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from brokerq.broker import Broker
+from brokerq.driver import async_driver_connection, driver_connection
 from brokerq.errors import (
     OUTAGE,
     BodyTooLargeError,
+    BrokerqError,
     CapabilityError,
-    KeyConflictError,
     PublishError,
 )
 from brokerq.hooks import Event
-from brokerq.publishing import Parcel, Request, positions, prepare, relabel
-from brokerq.record import Conflict, Held, Pending
+from brokerq.joining import Joining
+from brokerq.joining import join as joining
+from brokerq.publishing import Parcel, Request, prepare, relabel
+from brokerq.record import Reserved
 from brokerq.runtime import Runtime
-from brokerq.store import Colocated, Store
+from brokerq.store import Colocated, Store, Transactional
+from brokerq.tally import Published, Tally
 
 logger = logging.getLogger("brokerq.client")
 
 RESERVATION = timedelta(seconds=30)
 PENDING_POLL = timedelta(milliseconds=50)
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What became of one request.
-
-    Attributes:
-        id: The job's id.
-        duplicate: The key was held: this is the job that holds it, and nothing was sent.
-    """
-
-    id: str
-    duplicate: bool
 
 
 class Client:
@@ -55,116 +45,162 @@ class Client:
         were then still published; a `PublishError` names those that were not by position.
         """
         runtime = self._runtime
-        now = runtime.clock.now()
-        parcels = [
-            prepare(
-                request,
-                runtime.registry,
-                runtime.broker.capabilities,
-                job_id=runtime.new_id(),
-                now=now,
-            )
-            for request in requests
-        ]
+        parcels = self._prepare(requests)
         if runtime.store is None:
             await runtime.broker.publish([parcel.outgoing for parcel in parcels])
             published = [Published(parcel.outgoing.id, duplicate=False) for parcel in parcels]
-        elif self._colocated is not None:
-            published = await self._publish_in_one(self._colocated, runtime.store, parcels)
         else:
-            published = await self._publish_in_steps(runtime.store, parcels)
+            published = await self._publish_recorded(runtime.store, parcels)
         await self._tell(parcels, published)
         return published
 
-    async def _publish_in_one(
-        self, colocated: Colocated, store: Store, parcels: Sequence[Parcel]
-    ) -> list[Published]:
-        answers = await colocated.publish_recorded([(p.new, p.outgoing) for p in parcels])
-        published: dict[int, Published] = {}
-        left: dict[int, Parcel] = {}
-        errors: list[KeyConflictError] = []
-        for place, (parcel, answer) in enumerate(zip(parcels, answers, strict=True)):
-            if isinstance(answer, Pending):
-                left[place] = parcel
-            elif isinstance(answer, Conflict):
-                errors.append(_conflict(answer, parcel))
-            else:
-                published[place] = Published(answer.id, duplicate=isinstance(answer, Held))
-        published |= await self._publish_keyed(store, left, errors)
-        return [published[place] for place in range(len(parcels))]
-
-    async def _publish_in_steps(self, store: Store, parcels: Sequence[Parcel]) -> list[Published]:
-        plain = [i for i, parcel in enumerate(parcels) if parcel.new.head.key is None]
-        keyed = {i: p for i, p in enumerate(parcels) if p.new.head.key is not None}
-        errors: list[KeyConflictError | PublishError] = []
-        taken = plain
-        try:
-            await self._runtime.broker.publish([parcels[i].outgoing for i in plain])
-        except PublishError as exc:
-            failed = positions(plain, exc.failed)
-            unknown = positions(plain, exc.unknown)
-            errors.append(PublishError(str(exc), failed=failed, unknown=unknown))
-            taken = [i for i in plain if i not in failed and i not in unknown]
-        await self._record(store, [parcels[i] for i in taken])
-        published = {i: Published(parcels[i].outgoing.id, duplicate=False) for i in taken}
-        published |= await self._publish_keyed(store, keyed, errors)
-        return [published[i] for i in range(len(parcels))]
-
-    async def _publish_keyed(
-        self,
-        store: Store,
-        parcels: Mapping[int, Parcel],
-        errors: Sequence[KeyConflictError | PublishError],
-    ) -> dict[int, Published]:
-        """Publish what has keys, one after another; raise the first error when all are done."""
-        found = list(errors)
-        published: dict[int, Published] = {}
-        for place, parcel in parcels.items():
-            try:
-                published[place] = await self._publish_with_key(store, parcel)
-            except KeyConflictError as exc:
-                found.append(exc)
-            except PublishError as exc:
-                failed, unknown = ((place,), ()) if exc.failed else ((), (place,))
-                found.append(PublishError(str(exc), failed=failed, unknown=unknown))
-        if found:
-            raise found[0]
-        return published
-
-    async def _publish_with_key(self, store: Store, parcel: Parcel) -> Published:
-        """Reserve the key, publish, record: a kill in between is taken up by the next publisher.
-
-        Where another publisher holds the reservation this waits, at most until its lease ends.
-        """
+    def _prepare(self, requests: Sequence[Request]) -> list[Parcel]:
         runtime = self._runtime
-        own_id = parcel.outgoing.id
-        while True:
-            [answer] = await store.reserve([parcel.new], owner=own_id, lease=RESERVATION)
-            if not isinstance(answer, Pending):
-                break
-            wait = min(answer.wait, PENDING_POLL) if answer.wait else PENDING_POLL
-            await asyncio.sleep(wait.total_seconds())
-        if isinstance(answer, Conflict):
-            raise _conflict(answer, parcel)
-        if isinstance(answer, Held):
-            return Published(answer.id, duplicate=True)
-        if answer.id != own_id:
-            parcel = relabel(
-                parcel,
-                runtime.broker.capabilities,
-                job_id=answer.id,
-                now=runtime.clock.now(),
-            )
+        can, now = runtime.broker.capabilities, runtime.clock.now()
+        return [
+            prepare(request, runtime.registry, can, job_id=runtime.new_id(), now=now)
+            for request in requests
+        ]
+
+    async def join(self, connection: object, requests: Sequence[Request]) -> list[Published]:
+        """Publish within the program's own transaction; on its loop, not on the engine's.
+
+        Nobody is told of it, hooks neither: it may still be rolled back. Raises `CapabilityError`,
+        `RefusedError`, `KeyConflictError` or `PublishError`.
+        """
+        store, steps = self._joining(requests)
+        driver = await async_driver_connection(connection)
         try:
-            await runtime.broker.publish([parcel.outgoing])
-        except (PublishError, BodyTooLargeError, CapabilityError) as exc:
-            unknown = isinstance(exc, PublishError) and exc.unknown
-            # One taken over stays: its first publisher's message may be in the broker.
-            if not unknown and answer.id == own_id:
-                await store.free([own_id], owner=own_id)
+            step = next(steps)
+            while True:
+                step = steps.send(await store.join(driver, step.jobs, outbox=step.outbox))
+        except StopIteration as done:
+            published: list[Published] = done.value
+            return published
+
+    def join_sync(self, connection: object, requests: Sequence[Request]) -> list[Published]:
+        """As `join`, in the program's thread."""
+        store, steps = self._joining(requests)
+        driver = driver_connection(connection)
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(store.join_sync(driver, step.jobs, outbox=step.outbox))
+        except StopIteration as done:
+            published: list[Published] = done.value
+            return published
+
+    def _joining(self, requests: Sequence[Request]) -> tuple[Transactional, Joining]:
+        store = _transactional(self._runtime.store)
+        shared = self._colocated is not None
+        return store, joining(self._prepare(requests), shared=shared, relabel=self._relabel)
+
+    async def _publish_recorded(self, store: Store, parcels: Sequence[Parcel]) -> list[Published]:
+        tally = Tally(parcels)
+        now = [place for place, parcel in enumerate(parcels) if not parcel.waits]
+        later = [place for place, parcel in enumerate(parcels) if parcel.waits]
+        if now:
+            if self._colocated is not None:
+                await self._publish_in_one(self._colocated, tally, now)
+            else:
+                await self._publish_in_steps(store, tally, now)
+        if later:
+            await self._schedule(store, tally, later)
+        await self._publish_left(store, tally)
+        return tally.result()
+
+    async def _publish_in_one(
+        self, colocated: Colocated, tally: Tally, places: Sequence[int]
+    ) -> None:
+        parcels = [tally.parcels[place] for place in places]
+        try:
+            answers = await colocated.publish_recorded([(p.new, p.outgoing) for p in parcels])
+        except PublishError as exc:
+            tally.add_error(exc, places)
+        else:
+            tally.add_answers(answers, places)
+
+    async def _schedule(self, store: Store, tally: Tally, places: Sequence[int]) -> None:
+        parcels = [tally.parcels[place] for place in places]
+        try:
+            answers = await store.schedule([(p.new, p.kept) for p in parcels])
+        except OUTAGE as exc:
+            tally.add_error(_not_kept(exc, len(places)), places)
+        else:
+            tally.add_answers(answers, places)
+
+    async def _publish_in_steps(self, store: Store, tally: Tally, places: Sequence[int]) -> None:
+        parcels = tally.parcels
+        plain = [place for place in places if parcels[place].new.head.key is None]
+        keyed = [place for place in places if parcels[place].new.head.key is not None]
+        await self._send(store, tally, {place: parcels[place] for place in plain})
+        if keyed:
+            await self._publish_with_keys(store, tally, keyed)
+
+    async def _publish_with_keys(self, store: Store, tally: Tally, places: Sequence[int]) -> None:
+        """Reserve the keys, publish, record: a kill in between is taken up by the next publisher.
+
+        What another publisher has reserved, or an earlier request of these, is left.
+        """
+        owner = self._runtime.new_id()
+        jobs = [tally.parcels[place].new for place in places]
+        answers = await store.reserve(jobs, owner=owner, lease=RESERVATION)
+        reserved: dict[int, Parcel] = {}
+        for place, answer in zip(places, answers, strict=True):
+            parcel = tally.parcels[place]
+            if not isinstance(answer, Reserved):
+                tally.add_answers([answer], [place])
+                continue
+            tally.left.pop(place, None)
+            same = answer.id == parcel.outgoing.id
+            reserved[place] = parcel if same else self._relabel(parcel, answer.id)
+        # One taken over stays: its first publisher's message may be in the broker.
+        own = {place for place in reserved if reserved[place] is tally.parcels[place]}
+        try:
+            failed = await self._send(store, tally, reserved)
+        except (BodyTooLargeError, CapabilityError):  # nothing was sent, because of one of them
+            await store.free([reserved[place].outgoing.id for place in own], owner=owner)
             raise
-        await self._record(store, [parcel])
-        return Published(answer.id, duplicate=False)
+        if own & failed:
+            await store.free([reserved[place].outgoing.id for place in own & failed], owner=owner)
+
+    async def _send(self, store: Store, tally: Tally, parcels: Mapping[int, Parcel]) -> set[int]:
+        """Publish and record; return the places of those that the broker surely did not take."""
+        places = list(parcels)
+        failed: set[int] = set()
+        if not places:
+            return failed
+        try:
+            await self._runtime.broker.publish([parcels[place].outgoing for place in places])
+        except PublishError as exc:
+            error = tally.add_error(exc, places)
+            failed = set(error.failed)
+            places = [place for place in places if place not in {*failed, *error.unknown}]
+        await self._record(store, [parcels[place] for place in places])
+        for place in places:
+            tally.published[place] = Published(parcels[place].outgoing.id, duplicate=False)
+        return failed
+
+    async def _publish_left(self, store: Store, tally: Tally) -> None:
+        """Ask again for keys that others have reserved, at most until their reservations end."""
+        while tally.left:
+            pause = min(pending.wait for pending in tally.left.values())
+            await asyncio.sleep(min(pause, PENDING_POLL).total_seconds())
+            now: list[int] = []
+            later: list[int] = []
+            for place, pending in sorted(tally.left.items()):
+                parcel = tally.parcels[place]
+                if parcel.waits and not pending.wait:
+                    tally.parcels[place] = self._relabel(parcel, pending.id)
+                (later if parcel.waits else now).append(place)
+            if now:
+                await self._publish_with_keys(store, tally, now)
+            if later:
+                await self._schedule(store, tally, later)
+
+    def _relabel(self, parcel: Parcel, job_id: str) -> Parcel:
+        can, now = self._runtime.broker.capabilities, self._runtime.clock.now()
+        return relabel(parcel, can, job_id=job_id, now=now)
 
     async def _record(self, store: Store, parcels: Sequence[Parcel]) -> None:
         """Record what was confirmed. The jobs are safe without it: their first claim records."""
@@ -204,10 +240,18 @@ def _colocated(store: object, broker: Broker) -> Colocated | None:
     return store if isinstance(store, Colocated) and store.shares(broker) else None
 
 
-def _conflict(answer: Conflict, parcel: Parcel) -> KeyConflictError:
-    head = parcel.new.head
-    return KeyConflictError(
-        f"the idempotency key {head.key!r} of {head.job!r} is held by job {answer.id} with "
-        "another payload",
-        job_id=answer.id,
+def _transactional(store: object) -> Transactional:
+    if isinstance(store, Transactional):
+        return store
+    raise CapabilityError(
+        "there is no store that can join a transaction of yours: keep records in the database of "
+        "that transaction, with BROKERQ_STORE_URL"
     )
+
+
+def _not_kept(exc: BrokerqError, count: int) -> PublishError:
+    error = PublishError(
+        f"the store may not have taken what is to be published later: {exc}", unknown=range(count)
+    )
+    error.__cause__ = exc
+    return error

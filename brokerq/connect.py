@@ -6,7 +6,7 @@ Nothing is guessed: a broker that keeps no records needs a store that is named, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -23,6 +23,7 @@ from brokerq.errors import (
     StorageError,
     UnknownSchemeError,
 )
+from brokerq.migrations import Migrations
 from brokerq.store import Store
 from brokerq.url import Url
 
@@ -63,6 +64,7 @@ class Backends:
         description: Where both are, absolute and without credentials; for people.
         any_loop: Whether publishing may be called from any event loop.
         folder: To be made before opening: where the SQLite file goes if no URL was given.
+        migrations: Of the broker's tables and the store's, where they have some.
     """
 
     broker: Broker
@@ -70,6 +72,7 @@ class Backends:
     description: str
     any_loop: bool = False
     folder: Path | None = None
+    migrations: Sequence[Migrations] = ()
 
     def make_folder(self) -> None:
         """Make the folder, and keep it out of git. Raises `StorageError`; twice is harmless."""
@@ -141,15 +144,17 @@ def open_backends(
             description=f"broker and store: {place}",
             any_loop=backend.any_loop,
             folder=folder,
+            migrations=_migrations(backend),
         )
     store_place = _absolute(store_url, cwd)
+    keeping = backend
     if store_place.scheme == _NO_STORE:
         store, where = None, "none: at least once, nothing is remembered"
     elif store_place.raw == place.raw:
         store, where = backend.store, str(store_place)
     else:
-        store = schemes.load(store_place, prefix=names, clock=clock).store
-        where = str(store_place)
+        keeping = schemes.load(store_place, prefix=names, clock=clock)
+        store, where = keeping.store, str(store_place)
     if store is None and store_place.scheme != _NO_STORE:
         raise ConfigurationError(
             f"BROKERQ_STORE_URL: {store_place.scheme}:// is a broker and keeps no records: "
@@ -160,7 +165,12 @@ def open_backends(
         store=store,
         description=f"broker: {place}; store: {where}",
         folder=folder,
+        migrations=_migrations(backend, *([] if keeping is backend else [keeping])),
     )
+
+
+def _migrations(*backends: Backend) -> Sequence[Migrations]:
+    return [each.migrations for each in backends if each.migrations is not None]
 
 
 class _Schemes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from brokerq.joblog import JobLog
 from brokerq.record import Claimed
+from brokerq.redaction import NOTHING, Hider
 from brokerq.wire import Head
 
 
@@ -31,10 +33,13 @@ class Context:
         correlation: The publisher's correlation id, or None.
         tags: Words the publisher gave.
         headers: The publisher's own headers.
+        session: The database transaction that the job's `transaction=` has opened for this run;
+            None without one.
     """
 
     __slots__ = (
         "_cancelled",
+        "_hide",
         "_log",
         "attempt",
         "correlation",
@@ -50,10 +55,19 @@ class Context:
         "max_attempts",
         "queue",
         "redrives",
+        "session",
         "tags",
     )
 
-    def __init__(self, head: Head, claimed: Claimed, *, queue: str, max_attempts: int) -> None:
+    def __init__(
+        self,
+        head: Head,
+        claimed: Claimed,
+        *,
+        queue: str,
+        max_attempts: int,
+        hide: Hider = NOTHING,
+    ) -> None:
         self.id: str = head.id
         self.job: str = head.job
         self.queue: str = queue
@@ -69,6 +83,8 @@ class Context:
         self.correlation: str | None = head.correlation
         self.tags: tuple[str, ...] = head.tags
         self.headers: Mapping[str, str] = head.user
+        self.session: Any = None
+        self._hide = hide
         self._log: JobLog | None = None
         self._cancelled = False
 
@@ -76,7 +92,9 @@ class Context:
     def log(self) -> JobLog:
         """Logs to `brokerq.job` and keeps the lines with the job's record."""
         if self._log is None:
-            self._log = JobLog(_logger, job_id=self.id, job=self.job, attempt=self.attempt)
+            self._log = JobLog(
+                _logger, job_id=self.id, job=self.job, attempt=self.attempt, hide=self._hide
+            )
         return self._log
 
     @property

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from brokerq.catalogue import Letter, LetterState, Redrive
 from brokerq.message import Message
 from brokerq.outcome import text_of
+from brokerq.redaction import NOTHING, Hider
 from brokerq.store import Failure, Transition
 from brokerq.wire import (
     DEAD_PREFIX,
@@ -50,13 +51,13 @@ def cut(text: str, limit: int) -> str:
     return data[: limit - 3].decode("utf-8", "ignore") + "…"
 
 
-def describe(error: BaseException) -> Failure:
+def describe(error: BaseException, *, hide: Hider = NOTHING) -> Failure:
     """Return the error as it is recorded."""
     cls = type(error)
     name = (
         cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     )
-    return Failure(type=name, message=cut(text_of(error), MESSAGE_LIMIT))
+    return Failure(type=name, message=cut(hide(text_of(error)), MESSAGE_LIMIT))
 
 
 def group_of(reason: str, job: str, error: BaseException | None) -> str:
@@ -101,6 +102,7 @@ def write_letter(
     epoch: int,
     scene: Scene,
     history: Sequence[Transition] = (),
+    hide: Hider = NOTHING,
 ) -> Message:
     """Return the dead letter of a job's message: its own headers and body, and why."""
     dead: dict[str, str | None] = {
@@ -110,17 +112,17 @@ def write_letter(
         "queue": scene.queue,
         "attempts": str(attempts),
         "crashes": str(crashes),
-        "note": None if note is None else cut(note, MESSAGE_LIMIT),
+        "note": None if note is None else cut(hide(note), MESSAGE_LIMIT),
         "group": group_of(reason, message.headers.get("bq-job", ""), error),
         "host": scene.host,
         "worker": scene.worker,
         "app-version": scene.app_version,
     }
     if error is not None:
-        failure = describe(error)
+        failure = describe(error, hide=hide)
         dead["error-type"] = failure.type
         dead["error-message"] = failure.message
-        dead["traceback"] = _trace(error)
+        dead["traceback"] = _trace(error, hide)
     if history:
         dead["history"] = json.dumps([_line(step) for step in history[-HISTORY_LIMIT:]])
     headers = dict(message.headers)
@@ -135,7 +137,7 @@ def _line(step: Transition) -> str:
     return f"{step.at.isoformat(timespec='milliseconds')} {step.state}{note}"
 
 
-def _trace(error: BaseException) -> str:
+def _trace(error: BaseException, hide: Hider) -> str:
     """Return the end of the traceback, where the cause is, within the limit.
 
     The engine's own frames, through which every handler is called, are left out.
@@ -143,7 +145,7 @@ def _trace(error: BaseException) -> str:
     shown = traceback.TracebackException.from_exception(error)
     frames = [frame for frame in shown.stack if not frame.filename.startswith(_ENGINE)]
     shown.stack = traceback.StackSummary.from_list(frames)
-    data = "".join(shown.format()).encode("utf-8", "backslashreplace")
+    data = hide("".join(shown.format())).encode("utf-8", "backslashreplace")
     if len(data) > TRACEBACK_LIMIT:
         data = "…".encode() + data[3 - TRACEBACK_LIMIT :]
     return data.decode("utf-8", "ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,11 +17,14 @@ from brokerq.context import Context
 from brokerq.duration import ZERO, Duration, to_timedelta
 from brokerq.errors import ConfigurationError
 from brokerq.middleware import Middleware
+from brokerq.redaction import NOT_REDACTED, Redaction
 from brokerq.retry import RetryPolicy
 from brokerq.signature import Key, Signature
 
 RunIn = Literal["loop", "thread", "process"]
 OnStoreError = Literal["stop", "run"]
+Transaction = Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]]
+"""Returns what yields a connection or session, and commits when it is left without an error."""
 DeadHook = Callable[[Letter], Awaitable[None] | None]
 """Called once the dead letter is safe; may be a coroutine function."""
 
@@ -43,6 +47,8 @@ class Definition:
         middleware: Within the app's own.
         on_dead: Called when the job has become a dead letter.
         on_store_error: While the store is away: `stop` waits, `run` goes on without records.
+        redaction: Fields of payload and result that are not to be read.
+        transaction: Opens the database transaction that a run works in; None: it has none.
     """
 
     name: str
@@ -58,6 +64,8 @@ class Definition:
     middleware: tuple[Middleware, ...] = ()
     on_dead: tuple[DeadHook, ...] = ()
     on_store_error: OnStoreError = "stop"
+    redaction: Redaction = NOT_REDACTED
+    transaction: Transaction | None = None
 
     @property
     def needs_context(self) -> bool:
@@ -88,6 +96,8 @@ def define(
     middleware: Iterable[Middleware] = (),
     on_dead: Iterable[DeadHook] = (),
     on_store_error: OnStoreError = "stop",
+    redact: Iterable[str] = (),
+    transaction: Transaction | None = None,
 ) -> Definition:
     """Return the definition, checked. Raises `ConfigurationError` that says what to change.
 
@@ -104,13 +114,19 @@ def define(
         middleware: The first one outermost.
         on_dead: Called in turn.
         on_store_error: `stop` or `run`.
+        redact: Names of fields.
+        transaction: Opens a transaction for each run.
     """
     job = _name(function, name)
     signature = Signature.of(function, job=job, context=Context)
     if idempotency_key is not None:
         signature.check_key(idempotency_key)
-    if isinstance(tags, str):
-        raise ConfigurationError(f"job {job!r}: tags is a list of words: write [{tags!r}]")
+    for what, words in (("tags", tags), ("redact", redact)):
+        if isinstance(words, str):
+            raise ConfigurationError(f"job {job!r}: {what} is a list of words: write [{words!r}]")
+    place = _where(run_in, function, job, is_async=signature.is_async)
+    if transaction is not None:
+        _check_transaction(job, signature, place, on_store_error)
     return Definition(
         name=job,
         queue=queue,
@@ -121,10 +137,12 @@ def define(
         idempotency_key=idempotency_key,
         priority=priority,
         tags=tuple(tags),
-        run_in=_where(run_in, function, job, is_async=signature.is_async),
+        run_in=place,
         middleware=tuple(middleware),
         on_dead=tuple(on_dead),
         on_store_error=on_store_error,
+        redaction=Redaction(tuple(redact)),
+        transaction=transaction,
     )
 
 
@@ -170,6 +188,25 @@ def _where(
             "it to the top level of a module"
         )
     return run_in
+
+
+def _check_transaction(
+    job: str, signature: Signature, run_in: RunIn, on_store_error: OnStoreError
+) -> None:
+    if not signature.wants_context:
+        raise ConfigurationError(
+            f"job {job!r}: transaction= gives its session to the context: write a first parameter "
+            "`ctx: Context`, and use ctx.session"
+        )
+    if run_in == "process":
+        raise ConfigurationError(
+            f"job {job!r}: a transaction cannot be taken to a child process: leave run_in out"
+        )
+    if on_store_error == "run":
+        raise ConfigurationError(
+            f"job {job!r}: with transaction= effect and record are one, so it cannot run while the "
+            'store is away: leave on_store_error="run" out'
+        )
 
 
 def _is_importable(function: Callable[..., object]) -> bool:

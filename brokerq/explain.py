@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from brokerq.broker import Capabilities, Counting, Durability, Ordering, QueueSpec
+from brokerq.definition import Definition
 from brokerq.duration import ZERO, to_text
+from brokerq.errors import CapabilityError
 
 WITHOUT_STORE = (
     "idempotency: a duplicate publish, or a redelivery, runs the job again; keys are not held",
@@ -31,7 +33,7 @@ _COUNTED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Something that a declared queue needs.
+    """Something that a declared queue, or a job of it, needs.
 
     Attributes:
         kept: False: the app would be refused at start.
@@ -60,12 +62,16 @@ def capability_rows(can: Capabilities) -> list[tuple[str, str]]:
         ("largest message", "no limit" if can.max_body is None else _bytes(can.max_body)),
         ("longest delay", delay),
         ("lease, renewed while a job runs", lease),
+        ("longest run", "no limit" if can.max_hold is None else to_text(can.max_hold)),
         ("order", f"per ordering key{with_delay}" if ordered else "none"),
         ("priority levels", "any number" if can.max_levels is None else str(can.max_levels)),
         ("messages per round trip", f"{can.max_batch:,}"),
         ("counts deliveries", _COUNTED[can.counting]),
         ("notices a lost lease", "the broker" if can.reports_lost_lease else "brokerq's clock"),
-        ("publish in your transaction", "yes" if can.publish_in_transaction else "no"),
+        (
+            "publish in your transaction",
+            "yes" if can.publish_in_transaction else "through a store's outbox",
+        ),
     ]
 
 
@@ -79,8 +85,17 @@ def capability_table(brokers: Sequence[tuple[str, Capabilities]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def needs(queues: Iterable[QueueSpec], can: Capabilities) -> list[Need]:
-    """Return what the queues need beyond a plain queue, and whether it is kept."""
+def needs(
+    queues: Iterable[QueueSpec],
+    can: Capabilities,
+    jobs: Iterable[Definition] = (),
+    *,
+    stored: bool = True,
+) -> list[Need]:
+    """Return what the queues need beyond a plain queue, and whether it is kept.
+
+    Of the jobs only those that are not: the ones that may run for too long.
+    """
     found: list[Need] = []
     for spec in queues:
         count = len(spec.levels)
@@ -94,14 +109,37 @@ def needs(queues: Iterable[QueueSpec], can: Capabilities) -> list[Need]:
             what = f"{count} priorities ({', '.join(spec.levels)})"
             found.append(Need(queue=spec.name, what=what, kept=fits, how=how))
         if spec.ordered:
-            found.append(_order(spec.name, can))
-    return found
+            found.append(_order(spec.name, can, stored=stored))
+    return found + [need for job in jobs if (need := _long_run(job, can)) is not None]
 
 
-def _order(queue: str, can: Capabilities) -> Need:
-    kept = can.ordering is Ordering.PER_KEY
-    if not kept:
+def refuse_long_runs(jobs: Iterable[Definition], can: Capabilities) -> None:
+    """Raise `CapabilityError` for the jobs that may run for longer than a delivery can be held."""
+    found = needs((), can, jobs)
+    if found:
+        raise CapabilityError("; ".join(f"{need.what}: {need.how}" for need in found))
+
+
+def _long_run(job: Definition, can: Capabilities) -> Need | None:
+    limit = can.max_hold
+    if limit is None or (job.timeout is not None and job.timeout <= limit):
+        return None
+    timeout = "None" if job.timeout is None else to_text(job.timeout)
+    return Need(
+        queue=job.queue,
+        what=f"job {job.name!r} has timeout={timeout}",
+        kept=False,
+        how=f"the broker takes back what runs for {to_text(limit)}, and it would run twice: "
+        "give it a timeout below that, or cut it into shorter jobs",
+    )
+
+
+def _order(queue: str, can: Capabilities, *, stored: bool) -> Need:
+    kept = can.ordering is Ordering.PER_KEY and (stored or can.delayed_ordering)
+    if can.ordering is Ordering.NONE:
         how = "the broker keeps no order: declare it without ordered=, or choose another broker"
+    elif not kept:
+        how = "without a store retries are copies, which lose their place on this broker: name one"
     elif can.delayed_ordering:
         how = "the broker, per ordering key"
     else:
@@ -116,6 +154,7 @@ def explanation(
     stored: bool,
     store_missing: str | None = None,
     queues: Sequence[QueueSpec] | None = None,
+    jobs: Iterable[Definition] = (),
 ) -> str:
     """Return all that `brokerq explain` says, for people.
 
@@ -125,6 +164,7 @@ def explanation(
         stored: Whether there is a store.
         store_missing: Why the app would be refused for want of one.
         queues: The app's; None: no app was asked about.
+        jobs: The app's.
     """
     rows = capability_rows(can)
     width = max(len(label) for label, _ in rows)
@@ -134,15 +174,14 @@ def explanation(
     if not stored:
         lines += ["", "Without a store there is no:", *(f"  - {line}" for line in WITHOUT_STORE)]
     if queues is not None:
-        lines += ["", *_queue_lines(queues, can)]
+        lines += ["", *_queue_lines(queues, needs(queues, can, jobs, stored=stored))]
     return "\n".join(lines) + "\n"
 
 
-def _queue_lines(queues: Sequence[QueueSpec], can: Capabilities) -> list[str]:
+def _queue_lines(queues: Sequence[QueueSpec], found: Sequence[Need]) -> list[str]:
     if not queues:
         return ["The app declares no queue."]
     lines = ["Queues:"]
-    found = needs(queues, can)
     for spec in queues:
         own = [need for need in found if need.queue == spec.name]
         lines.append(f"  {spec.name} (lease {to_text(spec.lease)})")

@@ -28,6 +28,7 @@ _ANY = Capabilities(
     max_delay=timedelta(0),
     max_batch=1,
     lease=None,
+    max_hold=None,
     ordering=Ordering.PER_KEY,
     delayed_ordering=False,
     max_levels=None,
@@ -52,7 +53,11 @@ async def run_inline(
         raise CapabilityError("inline mode runs jobs at once and cannot delay one")
     claimed = unrecorded(head)
     context = Context(
-        head, claimed, queue=parcel.new.queue, max_attempts=definition.retry.max_attempts
+        head,
+        claimed,
+        queue=parcel.new.queue,
+        max_attempts=definition.retry.max_attempts,
+        hide=definition.redaction.hider(parcel.new.message.body),
     )
     arguments = definition.signature.decode(parcel.new.message.body)
     first = (context,) if definition.signature.wants_context else ()

@@ -77,13 +77,14 @@ class Job(Generic[P, R]):
         Raises `PayloadError` before anything is sent, `PublishError` or `ConnectionLostError` if it
         may not have been taken; publishing again with the same key is safe then.
         """
-        return await self._publisher.publish_job(self, args, kwargs, self.publish_options)
+        given = [(args, kwargs)]
+        [handle] = await self._publisher.publish_jobs(self, given, self.publish_options)
+        return handle
 
     def publish_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """As `publish`, for code that is not async; blocks the thread."""
-        return self._publisher.run_sync(
-            self._publisher.publish_job(self, args, kwargs, self.publish_options)
-        )
+        [handle] = self._publisher.publish_jobs_sync(self, [(args, kwargs)], self.publish_options)
+        return handle
 
     def arguments(self, *args: P.args, **kwargs: P.kwargs) -> Arguments[P]:
         """Return arguments for `publish_many`; they are checked when published."""
@@ -101,9 +102,7 @@ class Job(Generic[P, R]):
     def publish_many_sync(self, payloads: Iterable[Arguments[P]]) -> list[JobHandle[R]]:
         """As `publish_many`, for code that is not async; blocks the thread."""
         given = [payload.given for payload in payloads]
-        return self._publisher.run_sync(
-            self._publisher.publish_jobs(self, given, self.publish_options)
-        )
+        return self._publisher.publish_jobs_sync(self, given, self.publish_options)
 
     def options(self, **options: Unpack[PublishKeywords]) -> Self:
         """Return the job with these options for what is published through it.
@@ -165,24 +164,16 @@ class Publisher(Protocol):
     """What a job is published through."""
 
     @abstractmethod
-    async def publish_job(
-        self,
-        job: AnyJob,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        options: PublishOptions,
-    ) -> JobHandle[Any]:
-        """Publish one job."""
-
-    @abstractmethod
     async def publish_jobs(
         self, job: AnyJob, payloads: Sequence[Given], options: PublishOptions
     ) -> list[JobHandle[Any]]:
         """Publish one job for each payload."""
 
     @abstractmethod
-    def run_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine where the connections live, and wait for it."""
+    def publish_jobs_sync(
+        self, job: AnyJob, payloads: Sequence[Given], options: PublishOptions
+    ) -> list[JobHandle[Any]]:
+        """As `publish_jobs`, for code that is not async; blocks the thread."""
 
 
 def make_job(definition: Definition, publisher: Publisher) -> AnyJob:

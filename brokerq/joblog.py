@@ -6,6 +6,8 @@ import logging
 from collections import deque
 from datetime import UTC, datetime
 
+from brokerq.redaction import NOTHING, Hider
+
 LINES = 1000
 LINE_LIMIT = 4096
 
@@ -18,13 +20,22 @@ class JobLog:
     logger `brokerq.job`; it is kept either way, from level INFO on.
     """
 
-    __slots__ = ("_attempt", "_job", "_job_id", "_lines", "_logger")
+    __slots__ = ("_attempt", "_hide", "_job", "_job_id", "_lines", "_logger")
 
-    def __init__(self, logger: logging.Logger, *, job_id: str, job: str, attempt: int) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        *,
+        job_id: str,
+        job: str,
+        attempt: int,
+        hide: Hider = NOTHING,
+    ) -> None:
         self._logger = logger
         self._job_id = job_id
         self._job = job
         self._attempt = attempt
+        self._hide = hide
         self._lines: deque[str] | None = None
 
     @property
@@ -49,7 +60,8 @@ class JobLog:
         self._write(logging.ERROR, event, fields)
 
     def _write(self, level: int, event: str, fields: dict[str, object]) -> None:
-        text = " ".join([event, *(f"{name}={value!r}" for name, value in fields.items())])
+        shown = (f"{name}={self._hide.field(name, value)!r}" for name, value in fields.items())
+        text = self._hide(" ".join([event, *shown]))
         if level >= logging.INFO:
             if self._lines is None:
                 self._lines = deque(maxlen=LINES)

@@ -9,11 +9,11 @@ import asyncio
 import functools
 import json
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from brokerq.broker import Broker, DeadLetters, Inspectable, QueueStats
 from brokerq.catalogue import Letter, LetterFilter, LetterState, NotRedriven, Redrive
-from brokerq.client import Published
 from brokerq.duration import Duration, to_timedelta
 from brokerq.errors import (
     CapabilityError,
@@ -25,6 +25,7 @@ from brokerq.errors import (
 )
 from brokerq.handle import Following
 from brokerq.options import PublishOptions
+from brokerq.outbox import OutboxStats
 from brokerq.publishing import Request
 from brokerq.record import ENDED, CancelAnswer, State
 from brokerq.redriving import redrive
@@ -32,6 +33,7 @@ from brokerq.runtime import Runtime
 from brokerq.session import Session
 from brokerq.store import JobFilter, JobView, Store
 from brokerq.storeless import StorelessLetters
+from brokerq.tally import Published
 from brokerq.wire import read_head
 
 POLL_FIRST = 0.005
@@ -236,12 +238,27 @@ class QueueOperations(_Operations):
 
     @_on_engine
     async def stats(self, queues: Sequence[str] | None = None) -> Sequence[QueueStats]:
-        """Return how the queues (None: all declared ones) stand."""
+        """Return how the queues (None: all declared ones) stand.
+
+        What is in the outbox for a queue counts as delayed there.
+        """
         runtime = await self.session.runtime()
         names = list(runtime.registry.queues) if queues is None else queues
         for name in names:
             runtime.registry.queue(name)
-        return await _inspectable(runtime.broker).stats(names)
+        if runtime.store is None:
+            return await _inspectable(runtime.broker).stats(names)
+        kept = await runtime.store.outbox()
+        return [
+            replace(each, delayed=each.delayed + kept.of(each.queue).waiting)
+            for each in await _inspectable(runtime.broker).stats(names)
+        ]
+
+    @_on_engine
+    async def outbox(self) -> OutboxStats | None:
+        """Return how the outbox stands; None where there is no store."""
+        store = (await self.session.runtime()).store
+        return None if store is None else await store.outbox()
 
     @_on_engine
     async def purge(self, queue: str) -> int:
@@ -253,9 +270,12 @@ class QueueOperations(_Operations):
         runtime = await self.session.runtime()
         runtime.registry.queue(queue)
         removed = await _inspectable(runtime.broker).purge(queue)
-        if runtime.store is not None:
-            await _cancel_waiting(runtime.store, queue)
-        return removed
+        store = runtime.store
+        if store is None:
+            return removed
+        kept = (await store.outbox()).of(queue)
+        await _cancel_waiting(store, queue)  # which empties the outbox, too
+        return removed + kept.waiting
 
     @_on_engine
     async def pause(self, queue: str, *, by: str) -> None:

@@ -32,6 +32,7 @@ class PublishOptions:
         tags: Words to search by, beside the job's own.
         headers: The user's own; names that begin with `bq-` or `x-` are refused.
         max_attempts: Instead of the retry policy's.
+        connection: Publish within the transaction that is open there.
     """
 
     delay: timedelta | None = None
@@ -47,6 +48,7 @@ class PublishOptions:
     tags: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     max_attempts: int | None = None
+    connection: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
@@ -104,6 +106,9 @@ class PublishKeywords(TypedDict, total=False):
         tags: Words to search by, beside the job's own.
         headers: Your own.
         max_attempts: Instead of the retry policy's.
+        connection: Publish within the transaction that is open there: a connection of the store's
+            database, or a SQLAlchemy session or connection. Nothing is published without its
+            commit.
     """
 
     delay: Duration | None
@@ -119,6 +124,7 @@ class PublishKeywords(TypedDict, total=False):
     tags: Iterable[str]
     headers: Mapping[str, str] | None
     max_attempts: int | None
+    connection: object
 
 
 def publish_options(
@@ -136,6 +142,7 @@ def publish_options(
     tags: Iterable[str] = (),
     headers: Mapping[str, str] | None = None,
     max_attempts: int | None = None,
+    connection: object = None,
 ) -> PublishOptions:
     """Return the options, durations read from text. Raises `ConfigurationError`."""
     if isinstance(deadline, str):
@@ -156,6 +163,7 @@ def publish_options(
         tags=tuple(tags),
         headers=dict(headers or {}),
         max_attempts=max_attempts,
+        connection=connection,
     )
 
 

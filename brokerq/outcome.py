@@ -55,6 +55,19 @@ class JobTimeoutError(Exception):
         self.timeout = timeout
 
 
+class NotCommittedError(Exception):
+    """The transaction that the handler worked in was left without a commit: an attempt that failed.
+
+    Nothing of it has happened, the handler's effect neither.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the job's transaction= was left without being committed, so neither its effect nor "
+            "its success is there: give one that commits, such as sessionmaker(...).begin"
+        )
+
+
 class ProcessDiedError(Exception):
     """The process that ran the handler died by itself: an attempt that failed.
 

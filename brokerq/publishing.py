@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from brokerq.broker import Capabilities, Lane, Ordering, Outgoing, QueueSpec
 from brokerq.duration import ZERO, within
@@ -38,10 +38,30 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """A job that is ready to be sent: what is recorded of it, and what travels."""
+    """A job that is ready to be sent: what is recorded of it, and what travels.
+
+    Attributes:
+        outgoing: With no longer a delay than the broker can keep: it comes early and is released
+            again, where there is no outbox to keep it.
+        delay: The delay asked for.
+    """
 
     new: NewJob
     outgoing: Outgoing
+    delay: timedelta = ZERO
+
+    @property
+    def waits(self) -> bool:
+        """Whether it belongs into an outbox, its delay being too long for the broker.
+
+        One with an ordering key does not: it keeps its place before later ones in the broker.
+        """
+        return self.delay > self.outgoing.delay and self.outgoing.order is None
+
+    @property
+    def kept(self) -> Outgoing:
+        """What an outbox is given."""
+        return replace(self.outgoing, delay=self.delay)
 
 
 def prepare(
@@ -105,11 +125,11 @@ def _pack(head: Head, body: bytes, lane: Lane, now: datetime, can: Capabilities)
             lane=lane,
             message=message,
             id=head.id,
-            # What the broker cannot delay so long comes early and is released again.
             delay=within(delay, can.max_delay),
             order=head.order,
             tenant=head.tenant,
         ),
+        delay=delay,
     )
 
 

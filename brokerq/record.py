@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from brokerq.duration import ZERO
+from brokerq.message import Message
+from brokerq.wire import Head
 
 
 class State(StrEnum):
@@ -48,6 +50,20 @@ class Now:
 
     wall: datetime
     lease: float
+
+
+class NewJob(NamedTuple):
+    """A job as its publisher, or its first delivery, knows it.
+
+    Attributes:
+        head: What `message.headers` say.
+        level: The priority level it is published at.
+    """
+
+    head: Head
+    message: Message
+    queue: str
+    level: str
 
 
 class Record(NamedTuple):

@@ -11,7 +11,7 @@ from typing import cast
 from brokerq.broker import Broker, DeadLetters, Lane, Outgoing
 from brokerq.catalogue import NotRedriven, Redrive
 from brokerq.dead_letter import redriven
-from brokerq.errors import BodyTooLargeError, BrokerqError, CapabilityError, PublishError
+from brokerq.sending import send
 from brokerq.store import Catalogue
 
 logger = logging.getLogger("brokerq")
@@ -33,34 +33,17 @@ async def redrive(
     begun = [answer for answer in answers if isinstance(answer, Redrive)]
     if not begun:
         return answers
-    refused = await _publish(broker, [_outgoing(each) for each in begun])
+    refused = await send(broker, [_outgoing(each) for each in begun])
     taken = [each for place, each in enumerate(begun) if place not in refused]
     if taken:
         await store.end_redrive(taken)
         await _remove(broker, taken)
-    for place, error in refused.items():
-        why = (
-            f"job {begun[place].letter.job_id} is not on its queue yet, it is tried again: {error}"
-        )
+    for place, (error, _) in refused.items():
+        job_id = begun[place].letter.job_id
+        why = f"job {job_id} is not on its queue yet, it is tried again: {error}"
         logger.warning("%s", why)
-        answers[answers.index(begun[place])] = NotRedriven(
-            job_id=begun[place].letter.job_id, why=why
-        )
+        answers[answers.index(begun[place])] = NotRedriven(job_id=job_id, why=why)
     return answers
-
-
-async def _publish(broker: Broker, messages: Sequence[Outgoing]) -> dict[int, BrokerqError]:
-    """Publish; return what is wrong with the messages that were not taken, by position."""
-    try:
-        await broker.publish(messages)
-    except PublishError as exc:
-        return dict.fromkeys((*exc.failed, *exc.unknown), exc)
-    except (BodyTooLargeError, CapabilityError) as exc:  # nothing was sent, because of one of them
-        if len(messages) == 1:
-            return {0: exc}
-        apart = [await _publish(broker, [message]) for message in messages]
-        return {place: each[0] for place, each in enumerate(apart) if each}
-    return {}
 
 
 async def resume_redrives(broker: Broker, store: Catalogue) -> int:

@@ -13,6 +13,7 @@ from brokerq.definition import Definition
 from brokerq.errors import ConfigurationError, UnknownJobError, UnknownQueueError
 from brokerq.hooks import Hooks
 from brokerq.middleware import Middleware
+from brokerq.redaction import NOT_REDACTED, Redaction
 from brokerq.retry import RetryPolicy
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
@@ -90,6 +91,11 @@ class Registry:
         if definition is None:
             raise UnknownJobError(f"no job named {name!r} is registered{_hint(name, self.jobs)}")
         return definition
+
+    def redaction(self, job: str) -> Redaction:
+        """Return what is hidden of a job; a job that is not registered hides nothing."""
+        definition = self.jobs.get(job)
+        return NOT_REDACTED if definition is None else definition.redaction
 
     def queue(self, name: str) -> Queue:
         """Return a queue. Raises `UnknownQueueError`."""

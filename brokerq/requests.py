@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -27,6 +27,21 @@ def request_for(definition: Definition, payload: Payload, options: PublishOption
         fingerprint=None if key is None else fingerprint(payload.body),
         tags=definition.tags,
     )
+
+
+def requests_for(
+    definition: Definition,
+    payloads: Sequence[tuple[tuple[object, ...], dict[str, object]]],
+    options: PublishOptions,
+) -> list[Request]:
+    """Return a request for each of the arguments, given as in a call."""
+    encode = definition.signature.encode
+    return [request_for(definition, encode(*given), options) for given in payloads]
+
+
+def connection_of(requests: Sequence[Request]) -> object:
+    """Return the connection that requests with the same options are to be published on, or None."""
+    return requests[0].options.connection if requests else None
 
 
 def request_by_name(

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import uuid_utils
 
-from brokerq.broker import Capabilities, Ordering
-from brokerq.client import Client, Published
+from brokerq.broker import Capabilities, QueueSpec
+from brokerq.client import Client
 from brokerq.clock import Clock
 from brokerq.connect import Backends, open_backends
 from brokerq.engine.loop import LoopThread
 from brokerq.errors import CapabilityError, ConfigurationError, ConnectionLostError
+from brokerq.explain import needs
 from brokerq.publishing import Request
 from brokerq.registry import Registry
 from brokerq.runtime import Limits, Runtime
+from brokerq.tally import Published
 
 if TYPE_CHECKING:
     from brokerq.settings import Settings
@@ -65,7 +67,7 @@ class Session:
         self._app_version = app_version
         self.limits = limits
         self._settings = settings
-        self._thread = LoopThread(f"brokerq-{name}")
+        self._thread, self._aside = self._threads()
         self._opening: asyncio.Lock | None = None
         self._closing = False
         self._end = threading.Lock()
@@ -97,6 +99,19 @@ class Session:
         self._check_process(coroutine)
         return self._thread.call_sync(coroutine)
 
+    def run_aside(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine where handlers run if no loop of the program's is there; blocks."""
+        self._check_process(coroutine)
+        return self._aside.call_sync(coroutine)
+
+    @property
+    def settings(self) -> Settings:
+        """What the environment says. Raises `ConfigurationError`."""
+        return self._settings()
+
+    def _threads(self) -> tuple[LoopThread, LoopThread]:
+        return LoopThread(f"brokerq-{self._name}"), LoopThread(f"brokerq-{self._name}-jobs")
+
     def _check_process(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         if os.getpid() == self._pid:
             return
@@ -107,14 +122,14 @@ class Session:
                 "parent. Open it after the fork, or start processes with spawn"
             )
         self._pid = os.getpid()
-        self._thread = LoopThread(f"brokerq-{self._name}")
+        self._thread, self._aside = self._threads()
 
-    def backends(self) -> Backends:
-        """Return what the URLs stand for, without connecting."""
-        settings = self._settings()
+    def backends(self, *, stored: bool = True) -> Backends:
+        """Return what the URLs stand for, without connecting; with a store only if `stored`."""
+        settings = self.settings
         return open_backends(
             self._url or settings.url,
-            self._store_url or settings.store_url,
+            (self._store_url or settings.store_url) if stored else "none://",
             app=self._name,
             clock=self.clock,
             cwd=Path.cwd(),
@@ -155,8 +170,32 @@ class Session:
 
         return await self.call(send())
 
+    async def join(self, connection: object, requests: Sequence[Request]) -> list[Published]:
+        """Publish within the program's transaction, on the loop that runs."""
+        return await self._ready().join(connection, requests)
+
+    def join_sync(self, connection: object, requests: Sequence[Request]) -> list[Published]:
+        """Publish within the program's transaction, in this thread."""
+        return self._ready().join_sync(connection, requests)
+
+    def _ready(self) -> Client:
+        """Return the client if nothing has to be opened or declared first.
+
+        That would write to what the transaction may have locked.
+        """
+        client = self._client if os.getpid() == self._pid else None
+        if client is None or len(self._declared) < len(self._registry.queues):
+            raise ConfigurationError(
+                "the app is not open, or a queue was declared since: open it, with `async with`, "
+                "bq.open() or bq.open_sync(), before a transaction begins that is to publish"
+            )
+        return client
+
     async def _open(self) -> Runtime:
         backends = self.backends()
+        if self._settings().topology != "declare":
+            for each in backends.migrations:
+                each.leave_alone()
         await asyncio.to_thread(backends.make_folder)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(backends.broker.close)
@@ -187,8 +226,8 @@ class Session:
         if not new:
             return
         for spec in new:
-            _check(spec.name, runtime.broker.capabilities, ordered=spec.ordered, levels=spec.levels)
-        topology: Topology = self._settings().topology
+            _check(spec, runtime.broker.capabilities, stored=runtime.store is not None)
+        topology: Topology = self.settings.topology
         if topology != "assume":
             await runtime.broker.declare(new, create=topology == "declare")
         self._declared.update(spec.name for spec in new)
@@ -207,14 +246,15 @@ class Session:
         if os.getpid() != self._pid:
             return
         with self._end:  # at the same time: the second waits, then there is nothing left to close
-            thread = self._thread
+            thread, aside = self._thread, self._aside
             if not thread.started:
                 return
             try:
                 thread.call_sync(self._close())
             finally:
                 thread.stop()
-                self._thread = LoopThread(f"brokerq-{self._name}")
+                aside.stop()
+                self._thread, self._aside = self._threads()
                 self._opening = None
                 self._closing = False
 
@@ -247,10 +287,7 @@ class Session:
             await stack.aclose()
 
 
-def _check(queue: str, can: Capabilities, *, ordered: bool, levels: tuple[str, ...]) -> None:
-    if ordered and can.ordering is Ordering.NONE:
-        raise CapabilityError(f"queue {queue!r} is to be ordered, and this broker keeps no order")
-    if can.max_levels is not None and len(levels) > can.max_levels:
-        raise CapabilityError(
-            f"queue {queue!r} has {len(levels)} priority levels, this broker takes {can.max_levels}"
-        )
+def _check(spec: QueueSpec, can: Capabilities, *, stored: bool) -> None:
+    for need in needs([spec], can, stored=stored):
+        if not need.kept:
+            raise CapabilityError(f"queue {spec.name!r} needs {need.what}: {need.how}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from brokerq.broker import Ack, Dead, Release, Reschedule, Verdict
 from brokerq.duration import ZERO
@@ -14,14 +14,20 @@ BUSY_CEILING = timedelta(minutes=1)
 
 
 def needs_copy(
-    state: State, delay: timedelta, *, in_place: timedelta, counts_in_message: bool
+    state: State,
+    delay: timedelta,
+    *,
+    in_place: timedelta,
+    counts_in_message: bool,
+    may_copy: bool = True,
 ) -> bool:
     """Tell whether the next attempt must be a copy, which raises the epoch.
 
     Only a retry's may be: everything else that waits keeps its message. `counts_in_message`: there
-    is no store, so the attempts travel in the headers and those must change.
+    is no store, so the attempts travel in the headers and those must change. `may_copy`: if not, a
+    copy would lose its place in the order, and the message waits in steps instead.
     """
-    return state == State.RETRYING and (counts_in_message or delay > in_place)
+    return state == State.RETRYING and may_copy and (counts_in_message or delay > in_place)
 
 
 def next_copy(message: Message, *, epoch: int, attempts: int, crashes: int) -> Message:
@@ -57,6 +63,56 @@ def settle_finished(
     return Release(delay=delay)
 
 
+def in_reach(
+    verdict: Verdict,
+    message: Message,
+    *,
+    remembered: bool,
+    in_place: timedelta,
+    max_delay: timedelta | None,
+    now: datetime,
+) -> Verdict:
+    """Return the verdict as the broker can carry it out; a longer delay is waited for in steps.
+
+    The message comes too early then and is given back for the next step, without being claimed: its
+    header `bq-not-before` says when it is due, or its record does. `remembered` says that one of
+    them does already; if not, a release becomes a copy with that header, which is the same job,
+    attempt and epoch.
+    """
+    match verdict:
+        case Reschedule(delay=delay, message=None) if delay > in_place:
+            return Reschedule(delay=in_place)
+        case _ if max_delay is None:
+            return verdict
+        case Reschedule(delay=delay, message=Message() as copy) if delay > max_delay:
+            return Reschedule(delay=max_delay, message=_not_before(copy, now + delay))
+        case Release(delay=delay) if delay > max(max_delay, in_place):
+            if remembered:
+                return Release(delay=max(max_delay, in_place))
+            return Reschedule(delay=max_delay, message=_not_before(message, now + delay))
+        case _:
+            return verdict
+
+
+def _not_before(message: Message, due: datetime) -> Message:
+    headers = {**message.headers, "bq-not-before": due.isoformat()}
+    return Message(headers=headers, body=message.body)
+
+
+def next_wait(waited: timedelta, *, first: timedelta, longest: timedelta) -> timedelta:
+    """Return how long to wait once more: as long as was waited so far, within the limits.
+
+    So what is looked at again and again, and counted each time by some brokers, is looked at a few
+    times in ten minutes, and comes at most twice as late as it could.
+    """
+    return max(first, min(waited, longest))
+
+
+def longer_each_time(deliveries: int | None, *, first: timedelta, longest: timedelta) -> timedelta:
+    """Return a wait that doubles with each delivery, where the broker counts them."""
+    return min(first * (1 << min((deliveries or 1) - 1, 20)), longest)
+
+
 def settle_unclaimed(answer: ClaimAnswer, message: Message, *, deliveries: int | None) -> Verdict:
     """Return the verdict on a delivery that was not claimed: what is recorded is carried out.
 
@@ -67,8 +123,8 @@ def settle_unclaimed(answer: ClaimAnswer, message: Message, *, deliveries: int |
         case Claimed():
             raise TypeError("a claimed delivery is settled when its run has ended")
         case Busy(wait=wait):
-            backoff = BUSY_FLOOR * 2 ** min((deliveries or 1) - 1, 20)
-            return Release(delay=max(wait, min(backoff, BUSY_CEILING)))
+            backoff = longer_each_time(deliveries, first=BUSY_FLOOR, longest=BUSY_CEILING)
+            return Release(delay=max(wait, backoff))
         case Recorded(state=State.RETRYING):
             copy = next_copy(
                 message, epoch=answer.epoch, attempts=answer.attempts, crashes=answer.crashes

@@ -28,8 +28,9 @@ from brokerq.catalogue import (
 )
 from brokerq.duration import ZERO
 from brokerq.message import Message
+from brokerq.outbox import Outbox
+from brokerq.record import NewJob
 from brokerq.records import CancelAnswer, ClaimAnswer, Hold, ReserveAnswer, State
-from brokerq.wire import Head
 
 __all__ = [
     "Catalogue",
@@ -46,26 +47,14 @@ __all__ = [
     "LetterState",
     "NewJob",
     "NotRedriven",
+    "Outbox",
     "Pauses",
     "Redrive",
     "Retention",
     "Store",
+    "Transactional",
     "Transition",
 ]
-
-
-class NewJob(NamedTuple):
-    """A job as its publisher, or its first delivery, knows it.
-
-    Attributes:
-        head: What `message.headers` say.
-        level: The priority level it is published at.
-    """
-
-    head: Head
-    message: Message
-    queue: str
-    level: str
 
 
 class Claim(NamedTuple):
@@ -255,7 +244,10 @@ class Jobs(Protocol):
 
     @abstractmethod
     async def cancel(self, job_id: str) -> CancelAnswer:
-        """End the job, or ask it to end. Raises `NotFoundError`."""
+        """End the job, or ask it to end. Raises `NotFoundError`.
+
+        The message of one that it ends leaves the outbox in the same transaction.
+        """
 
     @abstractmethod
     async def get(self, job_ids: Sequence[str]) -> Sequence[JobView | None]:
@@ -297,7 +289,7 @@ class Pauses(Protocol):
         """Return the paused queues."""
 
 
-class Store(Jobs, Catalogue, Pauses, Protocol):
+class Store(Jobs, Catalogue, Pauses, Outbox, Protocol):
     """A store with the roles that every app needs."""
 
     @abstractmethod
@@ -327,3 +319,39 @@ class Colocated(Protocol):
         also stands for a lapsed reservation, with no wait: reserve that one by itself. Raises what
         `Broker.publish` raises; then nothing was published.
         """
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """A store that can write within a transaction that the program has begun itself.
+
+    It is handed the driver's own connection, and called in the program's thread, or on its event
+    loop. Nothing is ever committed or rolled back by it but what it wrote itself, where it fails.
+    """
+
+    @abstractmethod
+    def join_sync(
+        self, connection: object, jobs: Sequence[tuple[NewJob, Outgoing]], *, outbox: bool
+    ) -> Sequence[ReserveAnswer]:
+        """Take the keys, put the messages in and record the jobs, within the transaction.
+
+        Answers as `Outbox.schedule` does. With `outbox` the messages go there; else to their
+        queues, which only a store can do that shares its database with the broker. A reservation is
+        not waited for. Raises `CapabilityError` for a connection that is not of this database,
+        `RefusedError` where no transaction is open, `PublishError` where nothing was written; the
+        transaction is as it was then, if its database still has it.
+        """
+
+    @abstractmethod
+    async def join(
+        self, connection: object, jobs: Sequence[tuple[NewJob, Outgoing]], *, outbox: bool
+    ) -> Sequence[ReserveAnswer]:
+        """As `join_sync`, also for a connection of a driver that is asynchronous."""
+
+    @abstractmethod
+    def join_finish_sync(self, connection: object, finish: Finish) -> State | None:
+        """Record a verdict within the transaction, as `Jobs.finish` does; raises as `join_sync`."""
+
+    @abstractmethod
+    async def join_finish(self, connection: object, finish: Finish) -> State | None:
+        """As `join_finish_sync`, also for a connection of a driver that is asynchronous."""

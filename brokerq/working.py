@@ -1,17 +1,22 @@
-"""Runs a worker within a program: its engine on brokerq's loop, its handlers on this one."""
+"""Runs a worker or a relay within a program: the engine on brokerq's loop, handlers on this one."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Literal, TypeVar
 
 from brokerq.duration import Duration, to_timedelta
 from brokerq.engine.idleness import Until
+from brokerq.engine.relay import Relay
 from brokerq.engine.worker import Report, Worker, WorkerOptions
 from brokerq.errors import ConfigurationError, ConnectionLostError
+from brokerq.explain import refuse_long_runs
+from brokerq.operations import store_of
 from brokerq.registry import Registry
 from brokerq.session import Session
+
+T = TypeVar("T")
 
 
 def plan(
@@ -56,26 +61,50 @@ async def work(session: Session, options: WorkerOptions, *, stop: asyncio.Event 
 
     async def build() -> Worker:
         runtime = await session.runtime()
+        refuse_long_runs(runtime.registry.jobs.values(), runtime.broker.capabilities)
         return Worker(runtime, options, user_loop=user_loop, host=host)
 
     worker = await session.call(build())
-    running = session.while_open(worker.main(), request_stop=worker.request_stop)
-    main = session.begin(running)
-    watcher = None if stop is None else asyncio.create_task(_obey(stop, worker))
+    return await run(session, worker.main(), worker.request_stop, stop)
+
+
+async def relay(session: Session, *, until_empty: bool, stop: asyncio.Event | None) -> int:
+    """Run a relay until it is done, as `work` does; return how many messages it published.
+
+    Raises `CapabilityError` where there is no store to have an outbox.
+    """
+
+    async def build() -> Relay:
+        runtime = await session.runtime()
+        return Relay(runtime, store_of(runtime))
+
+    one = await session.call(build())
+    return await run(session, one.main(until_empty=until_empty), one.request_stop, stop)
+
+
+async def run(
+    session: Session,
+    main: Coroutine[Any, Any, T],
+    request_stop: Callable[[], None],
+    stop: asyncio.Event | None,
+) -> T:
+    """Run `main` on the engine's loop until it is done, as `work` does."""
+    running = session.begin(session.while_open(main, request_stop=request_stop))
+    watcher = None if stop is None else asyncio.create_task(_obey(stop, request_stop))
     try:
-        return await _shielded(main, worker)
+        return await _shielded(running, request_stop)
     finally:
         if watcher is not None:
             watcher.cancel()
 
 
-async def _obey(stop: asyncio.Event, worker: Worker) -> None:
+async def _obey(stop: asyncio.Event, request_stop: Callable[[], None]) -> None:
     await stop.wait()
-    worker.request_stop()
+    request_stop()
 
 
-async def _shielded(main: asyncio.Future[Report], worker: Worker) -> Report:
-    """Wait for the worker; a cancellation asks it to stop and is raised when it has.
+async def _shielded(main: asyncio.Future[T], request_stop: Callable[[], None]) -> T:
+    """Wait for the end; a cancellation asks for it and is raised when it has come.
 
     What is waited for is no task: `asyncio.run`, which cancels every task when the program is
     over, would else cut the worker off from the loop that its jobs run on.
@@ -88,11 +117,11 @@ async def _shielded(main: asyncio.Future[Report], worker: Worker) -> Report:
             if main.done():
                 break
             cancelled = exc
-            worker.request_stop()
+            request_stop()
     if cancelled is not None:
         if not main.cancelled():
             main.exception()  # seen: the cancellation is what the caller hears of
         raise cancelled
     if main.cancelled():
-        raise ConnectionLostError("the app was closed while its worker ran")
+        raise ConnectionLostError("the app was closed while its worker or relay ran")
     return main.result()

@@ -43,6 +43,7 @@ CAPABILITIES = Capabilities(
     max_delay=None,
     max_batch=1_000,
     lease=timedelta(seconds=30),
+    max_hold=None,
     ordering=Ordering.PER_KEY,
     delayed_ordering=True,
     max_levels=None,

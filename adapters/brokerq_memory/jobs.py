@@ -207,6 +207,7 @@ def cancel(ledger: Ledger, job_id: str, now: Now) -> CancelAnswer:
     if record.state in ENDED:
         entry.move(record, now)
         ledger.end(entry, before, now)
+        ledger.outbox.drop(job_id)
     else:
         entry.record = record
     return answer

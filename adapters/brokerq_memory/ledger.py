@@ -10,6 +10,7 @@ from brokerq.catalogue import Letter, LetterState
 from brokerq.duration import ZERO
 from brokerq.records import KeyRecord, Now, Record, State, key_after, key_is_free
 from brokerq.store import Failure, JobView, NewJob, Transition
+from brokerq_memory.outbox import Outbox
 
 _LONGEST_HISTORY = 50
 
@@ -68,7 +69,7 @@ class Filed:
 
 
 class Ledger:
-    """The records, keys, dead letters and pauses of one app.
+    """The records, keys, dead letters, pauses and outbox of one app.
 
     Attributes:
         fence: The last one given; it only grows.
@@ -90,6 +91,7 @@ class Ledger:
         self.letters: dict[str, dict[int, Filed]] = {}
         self.redriving: dict[str, Filed] = {}
         self.paused: dict[str, str] = {}
+        self.outbox = Outbox()
         self.ended: list[Due] = []
         self.hidden: list[Due] = []
         self.results: list[Due] = []

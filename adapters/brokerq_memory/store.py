@@ -14,22 +14,17 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from brokerq import records as rules
 from brokerq.broker import Broker, Outgoing
 from brokerq.catalogue import Letter, LetterFilter, LetterState, NotRedriven, Redrive
 from brokerq.clock import Clock
-from brokerq.duration import ZERO
 from brokerq.errors import PublishError, StoreUnavailableError
+from brokerq.outbox import OutboxStats, Taken
 from brokerq.records import (
     CancelAnswer,
     ClaimAnswer,
     Hold,
-    KeyRecord,
     Now,
-    Pending,
-    Record,
     ReserveAnswer,
-    Reserved,
     State,
 )
 from brokerq.store import (
@@ -47,6 +42,7 @@ from brokerq_memory import jobs as jobs_
 from brokerq_memory import letters as letters_
 from brokerq_memory import retention as retention_
 from brokerq_memory.broker import MemoryBroker
+from brokerq_memory.keys import take_keys
 from brokerq_memory.ledger import Ledger
 from brokerq_memory.state import MemoryState, refusal
 
@@ -164,6 +160,36 @@ class MemoryStore(Store, Colocated):
         with self._use() as (ledger, _):
             return frozenset(ledger.paused)
 
+    async def schedule(self, jobs: Sequence[tuple[NewJob, Outgoing]]) -> Sequence[ReserveAnswer]:
+        with self._use() as (ledger, now):
+            answers, taken = take_keys(ledger, jobs, now)
+            for _, outgoing in taken:
+                ledger.outbox.add(outgoing, now)
+            jobs_.enqueue(ledger, [job for job, _ in taken], now)
+            return answers
+
+    async def take(
+        self, *, owner: str, lease: timedelta, ahead: timedelta, limit: int
+    ) -> Sequence[Taken]:
+        with self._use() as (ledger, now):
+            return ledger.outbox.take(owner=owner, lease=lease, ahead=ahead, limit=limit, now=now)
+
+    async def sent(self, ids: Sequence[int], *, owner: str) -> None:
+        with self._use() as (ledger, _):
+            ledger.outbox.sent(ids, owner)
+
+    async def put_back(self, ids: Sequence[int], *, owner: str, delay: timedelta) -> None:
+        with self._use() as (ledger, now):
+            ledger.outbox.put_back(ids, owner, delay, now)
+
+    async def next_due(self, *, ahead: timedelta) -> timedelta | None:
+        with self._use() as (ledger, now):
+            return ledger.outbox.next_due(ahead, now)
+
+    async def outbox(self) -> OutboxStats:
+        with self._use() as (ledger, now):
+            return ledger.outbox.stats(now)
+
     def shares(self, broker: Broker) -> bool:
         return isinstance(broker, MemoryBroker) and broker.state is self._state
 
@@ -171,8 +197,7 @@ class MemoryStore(Store, Colocated):
         self, jobs: Sequence[tuple[NewJob, Outgoing]]
     ) -> Sequence[ReserveAnswer]:
         with self._use() as (ledger, now):
-            answers = _take_keys(ledger, [job for job, _ in jobs], now)
-            taken = [pair for pair, answer in zip(jobs, answers, strict=True) if _is_taken(answer)]
+            answers, taken = take_keys(ledger, jobs, now)
             self._publish([outgoing for _, outgoing in taken])
             jobs_.enqueue(ledger, [job for job, _ in taken], now)
             return answers
@@ -182,30 +207,3 @@ class MemoryStore(Store, Colocated):
         if undeclared:
             raise PublishError(refusal(messages, undeclared), failed=range(len(messages)))
         self._state.publish(self._prefix, messages)
-
-
-def _is_taken(answer: ReserveAnswer) -> bool:
-    return isinstance(answer, Reserved)
-
-
-def _take_keys(ledger: Ledger, jobs: Sequence[NewJob], now: Now) -> list[ReserveAnswer]:
-    """Answer each job as if those before it were published; nothing is written yet."""
-    answers: list[ReserveAnswer] = []
-    taken: dict[str, tuple[KeyRecord, Record]] = {}
-    for job in jobs:
-        head = job.head
-        key = rules.scoped_key(head)
-        if key is None:
-            answers.append(Reserved(id=head.id))
-            continue
-        holder, held_by = taken.get(key) or jobs_.key_holder(ledger, job)
-        answer, record = rules.reserve(holder, held_by, head, owner="", lease=ZERO, now=now)
-        if isinstance(answer, Reserved) and answer.id != head.id:
-            answer = Pending(id=answer.id, wait=ZERO)
-        elif record is not None:
-            held_by = rules.enqueue(record, head, now=now)
-            if held_by is not None:
-                own = KeyRecord(key=key, job_id=head.id, fingerprint=head.fingerprint)
-                taken[key] = own, held_by
-        answers.append(answer)
-    return answers

@@ -18,6 +18,7 @@ FIFO for each process that waits for messages. The file must be on a local disk.
 | ordering key | only the first row of a key is not held back |
 | record, key | rows of `jobs`, `payloads` and `keys` |
 | fence | a counter in `about` |
+| outbox | rows of `outbox`, for brokers that are elsewhere |
 | transaction | one per group of calls that are queued when the writing thread comes round |
 
 | capability | here |
@@ -30,6 +31,7 @@ FIFO for each process that waits for messages. The file must be on a local disk.
 | max_levels | any number |
 | counting | all deliveries, except what was handed back |
 | durability | a crash of the process and of the host |
+| publish_in_transaction | of a `sqlite3.Connection` on the same file |
 """
 
 from __future__ import annotations

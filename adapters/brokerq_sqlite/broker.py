@@ -50,13 +50,14 @@ CAPABILITIES = Capabilities(
     max_delay=None,
     max_batch=10_000,
     lease=timedelta(seconds=30),
+    max_hold=None,
     ordering=Ordering.PER_KEY,
     delayed_ordering=True,
     max_levels=None,
     counting=Counting.ALL,
     durability=Durability.HOST,
     reports_lost_lease=True,
-    publish_in_transaction=False,
+    publish_in_transaction=True,
 )
 
 

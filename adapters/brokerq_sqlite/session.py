@@ -256,3 +256,4 @@ def _lapse_leases_of_another_boot(db: sqlite3.Connection, boot: str) -> None:
         db.execute("UPDATE messages SET lease_until = 0 WHERE state = 1")
         db.execute("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")
         db.execute("UPDATE letters SET lease_until = 0 WHERE lease_until > 0")
+        db.execute("UPDATE outbox SET lease_until = 0 WHERE lease_until > 0")

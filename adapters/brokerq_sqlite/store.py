@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from brokerq.broker import Broker, Outgoing
 from brokerq.catalogue import Letter, LetterFilter, LetterState, NotRedriven, Redrive
+from brokerq.outbox import OutboxStats, Taken
 from brokerq.records import CancelAnswer, ClaimAnswer, Hold, Now, ReserveAnswer, State
 from brokerq.store import (
     Claim,
@@ -21,17 +22,21 @@ from brokerq.store import (
     NewJob,
     Retention,
     Store,
+    Transactional,
 )
 from brokerq_sqlite import jobs as jobs_
+from brokerq_sqlite import joining, outgoing, views
 from brokerq_sqlite import letters as letters_
-from brokerq_sqlite import outgoing, views
+from brokerq_sqlite import outbox as outbox_
 from brokerq_sqlite import retention as retention_
 from brokerq_sqlite.broker import SqliteBroker
 from brokerq_sqlite.database import Database
+from brokerq_sqlite.errors import translate
 from brokerq_sqlite.ledger import Ledger
 from brokerq_sqlite.publishing import Recording
 from brokerq_sqlite.queries import load
-from brokerq_sqlite.topology import Topology
+from brokerq_sqlite.topology import Topology, find_lanes
+from brokerq_sqlite.wire import span, to_micros
 from brokerq_sqlite.writer import Transaction
 
 T = TypeVar("T")
@@ -41,7 +46,7 @@ _RESUME = load("resume_queue")
 _FIND_PAUSES = load("find_pauses")
 
 
-class SqliteStore(Store, Colocated):
+class SqliteStore(Store, Colocated, Transactional):
     """One app's records in a file."""
 
     def __init__(self, database: Database) -> None:
@@ -109,7 +114,7 @@ class SqliteStore(Store, Colocated):
         await self._change(lambda ledger: jobs_.free(ledger, ids, owner))
 
     async def cancel(self, job_id: str) -> CancelAnswer:
-        return await self._change(lambda ledger: jobs_.cancel(ledger, job_id))
+        return await self._change(lambda ledger: outbox_.cancel(ledger, job_id))
 
     async def get(self, job_ids: Sequence[str]) -> Sequence[JobView | None]:
         app, now = self._database.app, self._database.now()
@@ -184,6 +189,38 @@ class SqliteStore(Store, Colocated):
         rows = await self._read(lambda db: db.execute(_FIND_PAUSES, (app,)).fetchall())
         return frozenset(queue for (queue,) in rows)
 
+    async def schedule(self, jobs: Sequence[tuple[NewJob, Outgoing]]) -> Sequence[ReserveAnswer]:
+        return await self._change(lambda ledger: outbox_.schedule(ledger, jobs))
+
+    async def take(
+        self, *, owner: str, lease: timedelta, ahead: timedelta, limit: int
+    ) -> Sequence[Taken]:
+        database = self._database
+        now, mono = database.now(), database.clock.monotonic()
+        wanted = outbox_.Lease(owner, now, mono, lease)
+        return await self._write(
+            lambda t: outbox_.take(t.db, database.app, wanted, ahead=ahead, limit=limit)
+        )
+
+    async def sent(self, ids: Sequence[int], *, owner: str) -> None:
+        app = self._database.app
+        await self._write(lambda transaction: outbox_.sent(transaction.db, app, ids, owner))
+
+    async def put_back(self, ids: Sequence[int], *, owner: str, delay: timedelta) -> None:
+        app, ready_at = self._database.app, self._database.now() + span(delay)
+        await self._write(lambda t: outbox_.put_back(t.db, app, ids, owner, ready_at))
+
+    async def next_due(self, *, ahead: timedelta) -> timedelta | None:
+        app, now = self._database.app, self._database.now()
+        mono = self._database.clock.monotonic()
+        return await self._read(
+            lambda db: outbox_.next_due(db, app, ahead=ahead, now=now, mono=mono)
+        )
+
+    async def outbox(self) -> OutboxStats:
+        app, now = self._database.app, self._database.now()
+        return await self._read(lambda db: outbox_.stats(db, app, now))
+
     def shares(self, broker: Broker) -> bool:
         return isinstance(broker, SqliteBroker) and broker.database.path == self._database.path
 
@@ -197,3 +234,40 @@ class SqliteStore(Store, Colocated):
             batch = outgoing.prepare(messages, await self._topology.look(), now)
         recording = Recording(jobs, batch)
         return await recording.confirm(self._change(recording.run))
+
+    def join_sync(
+        self, connection: object, jobs: Sequence[tuple[NewJob, Outgoing]], *, outbox: bool
+    ) -> Sequence[ReserveAnswer]:
+        self._require_open()
+        database = self._database
+        clock = database.clock
+        now = Now(wall=clock.now(), lease=clock.monotonic())
+        try:
+            with joining.joined(connection, database.path) as transaction:
+                ledger = Ledger(transaction, database.app, now)
+                if outbox:
+                    return outbox_.schedule(ledger, jobs)
+                lanes = find_lanes(transaction.db, database.app)
+                messages = [message for _, message in jobs]
+                batch = outgoing.prepare(messages, lanes, to_micros(now.wall))
+                return Recording(jobs, batch).run(ledger)
+        except sqlite3.Error as exc:
+            raise outgoing.failed(jobs, translate(exc, database.path), unknown=False) from exc
+
+    async def join(
+        self, connection: object, jobs: Sequence[tuple[NewJob, Outgoing]], *, outbox: bool
+    ) -> Sequence[ReserveAnswer]:
+        return self.join_sync(connection, jobs, outbox=outbox)
+
+    def join_finish_sync(self, connection: object, finish: Finish) -> State | None:
+        self._require_open()
+        database = self._database
+        now = Now(wall=database.clock.now(), lease=database.clock.monotonic())
+        try:
+            with joining.joined(connection, database.path) as transaction:
+                return jobs_.finish(Ledger(transaction, database.app, now), [finish])[0]
+        except sqlite3.Error as exc:
+            raise translate(exc, database.path) from exc
+
+    async def join_finish(self, connection: object, finish: Finish) -> State | None:
+        return self.join_finish_sync(connection, finish)

@@ -58,7 +58,7 @@ class Topology:
         def bring_about(transaction: Transaction) -> LaneRows:
             there = _check(transaction.db, app, queues, create=True)
             _add_missing(transaction.db, app, queues, there)
-            return _find(transaction.db, app)
+            return find_lanes(transaction.db, app)
 
         database = self._database
         known = await (database.write(bring_about) if create else database.read(check))
@@ -73,7 +73,7 @@ class Topology:
     async def look(self) -> LaneRows:
         """Return all lanes that the app has now."""
         app = self._database.app
-        self._known = await self._database.read(lambda db: _find(db, app))
+        self._known = await self._database.read(lambda db: find_lanes(db, app))
         return self._known
 
     async def get(self, lane: Lane) -> LaneRow:
@@ -95,7 +95,8 @@ class Topology:
         self._known = {}
 
 
-def _find(db: sqlite3.Connection, app: int) -> LaneRows:
+def find_lanes(db: sqlite3.Connection, app: int) -> LaneRows:
+    """Read the lanes of an app."""
     return {
         (name, level): LaneRow(id=lane, queue=queue, ordered=bool(ordered), lease=lease / 1e6)
         for name, level, lane, queue, ordered, lease in db.execute(_FIND_LANES, (app,))
@@ -105,7 +106,7 @@ def _find(db: sqlite3.Connection, app: int) -> LaneRows:
 def _check(
     db: sqlite3.Connection, app: int, queues: Sequence[QueueSpec], *, create: bool
 ) -> LaneRows:
-    there = _find(db, app)
+    there = find_lanes(db, app)
     found = list(differences(queues, there, create=create))
     if found:
         raise DriftError("; ".join(found))

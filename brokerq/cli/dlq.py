@@ -69,7 +69,8 @@ def show_letter(*, job_id: str, reference: str | None, output: Format) -> int:
     """Show all of a dead letter: why it died, its payload, its headers."""
 
     async def show(bq: BrokerQ) -> int:
-        details = letter_details(await bq.dead_letters.get(job_id))
+        letter = await bq.dead_letters.get(job_id)
+        details = letter_details(letter, bq.registry.redaction(letter.job))
         if output == "json":
             write_document({"letter": details})
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from brokerq.errors import ConfigurationError, MissingExtraError, UnknownSchemeE
 if TYPE_CHECKING:
     from brokerq.broker import Capabilities, QueueSpec
     from brokerq.connect import Backends
+    from brokerq.definition import Definition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +27,13 @@ class _Subject:
     Attributes:
         store_missing: Why an app on these URLs would be refused.
         queues: None: no app was asked about.
+        jobs: The app's.
     """
 
     backends: Backends
     store_missing: str | None = None
     queues: list[QueueSpec] | None = None
+    jobs: tuple[Definition, ...] = ()
 
 
 @click.command(short_help="Say what the broker can do, and what the app would get.")
@@ -41,14 +44,15 @@ def explain(*, url: str | None, reference: str | None, output: Format) -> int:
     """Say what the broker and the store can do, and what the app's queues would get.
 
     With an app: on its own URLs, or on URL instead. Without one: what URL can do. Nothing is
-    connected. Exit code 1 if a queue needs what the broker cannot keep, or a store is missing.
+    connected. Exit code 1 if a queue or a job needs what the broker cannot keep, or a store is
+    missing.
     """
     from brokerq.explain import explanation, needs
 
     subject = _subject(url, reference)
     backends, queues = subject.backends, subject.queues
     can = backends.broker.capabilities
-    found = needs(queues or (), can)
+    found = needs(queues or (), can, subject.jobs, stored=backends.store is not None)
     if output == "json":
         write_document(
             {
@@ -68,6 +72,7 @@ def explain(*, url: str | None, reference: str | None, output: Format) -> int:
             stored=backends.store is not None,
             store_missing=subject.store_missing,
             queues=queues,
+            jobs=subject.jobs,
         )
         click.echo(text, nl=False)
     kept = all(need.kept for need in found) and subject.store_missing is None
@@ -81,9 +86,10 @@ def _subject(url: str | None, reference: str | None) -> _Subject:
         return _on(url, None)
     bq = load_app(reference)
     queues = [queue.spec for queue in bq.registry.queues.values()]
+    jobs = tuple(bq.registry.jobs.values())
     if url is not None:
-        return _on(url, queues)
-    return _Subject(backends=bq.jobs.session.backends(), queues=queues)
+        return replace(_on(url, queues), jobs=jobs)
+    return _Subject(backends=bq.jobs.session.backends(), queues=queues, jobs=jobs)
 
 
 def _on(url: str | None, queues: list[QueueSpec] | None) -> _Subject:
@@ -114,6 +120,7 @@ def _capabilities(can: Capabilities) -> JsonObject:
         "max_delay_seconds": seconds(can.max_delay),
         "max_batch": can.max_batch,
         "lease_seconds": seconds(can.lease),
+        "max_hold_seconds": seconds(can.max_hold),
         "ordering": can.ordering.value,
         "delayed_ordering": can.delayed_ordering,
         "max_levels": can.max_levels,

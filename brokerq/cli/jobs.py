@@ -127,7 +127,7 @@ def show_job(*, job_id: str, reference: str | None, output: Format) -> int:
 
     async def show(bq: BrokerQ) -> int:
         view = await bq.jobs.status(job_id)
-        details = job_details(view)
+        details = job_details(view, bq.registry.redaction(view.job))
         if output == "json":
             write_document({"job": details})
         else:

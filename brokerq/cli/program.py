@@ -17,9 +17,12 @@ from brokerq.cli.dlq import dlq
 from brokerq.cli.exits import SIGNALLED, Exit, exit_for
 from brokerq.cli.explain import explain
 from brokerq.cli.jobs import jobs
+from brokerq.cli.migrate import migrate
 from brokerq.cli.publish import publish
 from brokerq.cli.queues import queues
+from brokerq.cli.relay import relay
 from brokerq.cli.shutdown import end_now
+from brokerq.cli.topology import topology
 from brokerq.cli.version import version
 from brokerq.cli.worker import worker
 from brokerq.errors import BrokerqError
@@ -53,7 +56,20 @@ def root(invocation: Invocation | None, *, debug: bool) -> None:
         invocation.debug = debug
 
 
-for _command in (worker, publish, jobs, dlq, queues, explain, demo, version):
+_COMMANDS = (
+    worker,
+    relay,
+    publish,
+    jobs,
+    dlq,
+    queues,
+    topology,
+    migrate,
+    explain,
+    demo,
+    version,
+)
+for _command in _COMMANDS:
     root.add_command(_command)
 
 

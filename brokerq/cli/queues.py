@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -11,10 +12,12 @@ from brokerq.cli.exits import Exit
 from brokerq.cli.output import Format, confirm, json_options, write_document, write_line, write_rows
 from brokerq.cli.person import by_option, name_of
 from brokerq.cli.target import app_option, with_app
-from brokerq.cli.views import QUEUE_COLUMNS, queue_summary
+from brokerq.cli.views import QUEUE_COLUMNS, late_outbox, outbox_summary, queue_summary
 
 if TYPE_CHECKING:
     from brokerq.app import BrokerQ
+
+LATE = timedelta(seconds=30)
 
 
 @click.group()
@@ -37,13 +40,16 @@ def list_queues(*, reference: str | None, output: Format) -> int:
             )
             for stats in await bq.queues.stats()
         ]
+        outbox = await bq.queues.outbox()
         if output == "json":
-            write_document({"queues": rows})
+            write_document({"queues": rows, "outbox": outbox_summary(outbox)})
         elif output == "jsonl":
             for row in rows:
                 write_line(row)
         else:
             write_rows("queues", rows, columns=QUEUE_COLUMNS)
+        if outbox is not None and outbox.overdue >= LATE:
+            click.echo(late_outbox(outbox), err=True)
         return Exit.OK
 
     return with_app(reference, show)

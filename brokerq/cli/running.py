@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 
 import click
 
@@ -19,13 +20,16 @@ from brokerq.cli.plan import WorkerPlan
 from brokerq.cli.shutdown import Shutdown, end_now, watch_supervisor
 from brokerq.cli.target import load_app
 from brokerq.engine.worker import Report
-from brokerq.errors import ConfigurationError
+from brokerq.errors import ConfigurationError, ConnectionLostError
 from brokerq.settings import unknown_variables
 
 logger = logging.getLogger("brokerq.worker")
 
 MEMORY_CHECK = 1.0
 CLOSING = 5.0
+PATIENCE = 60.0
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
 
 
 def run_worker(plan: WorkerPlan) -> int:
@@ -72,8 +76,27 @@ async def _running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
+async def _open(bq: BrokerQ, stop: asyncio.Event) -> None:
+    """Open the app; a broker that is just being started, or restarted, is waited for."""
+    deadline = time.monotonic() + PATIENCE
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            await bq.open()
+        except ConnectionLostError as exc:
+            if stop.is_set() or time.monotonic() + pause > deadline:
+                raise
+            logger.warning("cannot start yet, tries again in %.1f s: %s", pause, exc)
+        else:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await stop.wait()
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
 async def _work(bq: BrokerQ, plan: WorkerPlan, stop: asyncio.Event) -> Report:
-    await bq.open()
+    await _open(bq, stop)
     _check_memory(plan.max_memory)
     _tell_start(bq, plan)
     return await bq.run_worker(

@@ -7,10 +7,12 @@ import json
 from typing import TYPE_CHECKING, cast
 
 from brokerq.cli.output import JsonObject, instant, seconds
+from brokerq.redaction import Redaction
 
 if TYPE_CHECKING:
     from brokerq.broker import QueueStats
     from brokerq.catalogue import Letter
+    from brokerq.outbox import OutboxStats
     from brokerq.store import JobView, Transition
 
 JOB_COLUMNS = ("id", "job", "queue", "state", "attempts", "first_at", "note")
@@ -43,15 +45,15 @@ def job_summary(view: JobView) -> JsonObject:
     }
 
 
-def job_details(view: JobView) -> JsonObject:
-    """Return all that is recorded of a job, its payload and result decoded."""
+def job_details(view: JobView, redaction: Redaction) -> JsonObject:
+    """Return all that is recorded of a job, its payload and result decoded and redacted."""
     failure = view.failure
     return {
         **job_summary(view),
         "epoch": view.epoch,
         "headers": None if view.message is None else dict(view.message.headers),
-        **_decoded("payload", None if view.message is None else view.message.body),
-        **_decoded("result", view.result),
+        **_decoded("payload", None if view.message is None else view.message.body, redaction),
+        **_decoded("result", view.result, redaction),
         "error_type": None if failure is None else failure.type,
         "error_message": None if failure is None else failure.message,
         "history": [
@@ -93,12 +95,12 @@ def letter_summary(letter: Letter) -> JsonObject:
     }
 
 
-def letter_details(letter: Letter) -> JsonObject:
-    """Return all of a dead letter, its payload decoded and its traceback readable."""
+def letter_details(letter: Letter, redaction: Redaction) -> JsonObject:
+    """Return all of a dead letter, its payload decoded, redacted, and its traceback readable."""
     headers = dict(letter.message.headers)
     return {
         **letter_summary(letter),
-        **_decoded("payload", letter.message.body),
+        **_decoded("payload", letter.message.body, redaction),
         "traceback": headers.get("bq-dead-traceback"),
         "headers": headers,
     }
@@ -128,11 +130,31 @@ def queue_summary(stats: QueueStats, *, paused: bool, levels: tuple[str, ...]) -
     }
 
 
-def _decoded(name: str, body: bytes | None) -> JsonObject:
+def outbox_summary(stats: OutboxStats | None) -> JsonObject | None:
+    """Return how the outbox stands; None: there is no store to have one."""
+    if stats is None:
+        return None
+    return {
+        "waiting": stats.waiting,
+        "due": stats.due,
+        "overdue_seconds": seconds(stats.overdue),
+    }
+
+
+def late_outbox(stats: OutboxStats) -> str:
+    """Return a warning for people."""
+    return (
+        f"{stats.due} messages should have left the outbox, the oldest one "
+        f"{stats.overdue.total_seconds():.0f} s ago: is there a worker, or `brokerq relay`, and "
+        "does it reach the broker?"
+    )
+
+
+def _decoded(name: str, body: bytes | None, redaction: Redaction) -> JsonObject:
     """Return a body under `name` if it is JSON, else as Base64 under another name."""
     if body is None:
         return {name: None}
     try:
-        return {name: cast("object", json.loads(body))}
+        return {name: redaction.shown(cast("object", json.loads(body)))}
     except ValueError:
         return {name: None, f"{name}_base64": base64.b64encode(body).decode()}

@@ -25,7 +25,7 @@ from brokerq.demo.rows import Row, read_rows
 from brokerq.demo.screen import Progress, Screen, open_screen
 from brokerq.demo.tally import Tally, first_table, last_table
 from brokerq.duration import to_text
-from brokerq.errors import ConfigurationError
+from brokerq.errors import OUTAGE, ConfigurationError
 from brokerq.record import State
 from brokerq.settings import load_settings
 from brokerq.store import JobView
@@ -33,6 +33,7 @@ from brokerq.url import Url
 
 TICK = 0.1
 STALL = 30.0
+AWAY = 1.0
 KILL_AT = 0.4
 """Of the rows: when the first worker is killed."""
 REDRIVE_BATCH = 25
@@ -263,7 +264,14 @@ class Demo:
         seen, changed = (-1, -1), time.monotonic()
         while True:
             self._workers.check()
-            [stats] = await self._bq.queues.stats([QUEUE])
+            try:
+                [stats] = await self._bq.queues.stats([QUEUE])
+            except OUTAGE as exc:
+                if time.monotonic() - changed > STALL:
+                    raise
+                self._screen.say(f"{phase}: the broker is away, the workers wait for it: {exc}")
+                await asyncio.sleep(AWAY)
+                continue
             left = stats.ready + stats.in_flight + stats.delayed
             calls, effects = read_totals(self._place.ledger)
             detail = (

@@ -132,12 +132,20 @@ class _ChildContext(Context):
     __slots__ = ()
 
     def __init__(self, work: Work, relay: _Relay) -> None:
-        super().__init__(work.head, work.claimed, queue=work.queue, max_attempts=work.max_attempts)
+        super().__init__(
+            work.head,
+            work.claimed,
+            queue=work.queue,
+            max_attempts=work.max_attempts,
+            hide=work.hide,
+        )
         # Known to nobody, so that no set-up of logging in the program's modules can silence it:
         # what is shown of it is decided in the worker.
         logger = logging.Logger("brokerq.job", logging.DEBUG)  # noqa: LOG001
         logger.addHandler(relay)
-        self._log = JobLog(logger, job_id=self.id, job=self.job, attempt=self.attempt)
+        self._log = JobLog(
+            logger, job_id=self.id, job=self.job, attempt=self.attempt, hide=work.hide
+        )
 
 
 class _Relay(logging.Handler):

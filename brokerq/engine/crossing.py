@@ -13,6 +13,7 @@ from brokerq.dead_letter import place_of
 from brokerq.errors import PayloadError
 from brokerq.outcome import text_of
 from brokerq.record import Claimed
+from brokerq.redaction import Hider
 from brokerq.signature import Signature
 from brokerq.wire import Head
 
@@ -38,6 +39,7 @@ class Work:
     claimed: Claimed
     queue: str
     max_attempts: int
+    hide: Hider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

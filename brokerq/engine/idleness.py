@@ -8,6 +8,7 @@ from typing import cast
 
 from brokerq.broker import Broker, Inspectable
 from brokerq.errors import CapabilityError
+from brokerq.outbox import Outbox
 
 
 class Until(Enum):
@@ -28,8 +29,16 @@ def inspectable(broker: Broker) -> Inspectable:
     return cast("Inspectable", broker)
 
 
-async def nothing_left(broker: Broker, queues: Sequence[str], until: Until) -> bool:
-    """Ask the broker whether a worker of these queues may stop."""
+async def nothing_left(
+    broker: Broker, outbox: Outbox | None, queues: Sequence[str], until: Until
+) -> bool:
+    """Ask the broker, and the outbox, whether a worker of these queues may stop."""
+    # The outbox first: what a relay removes from it meanwhile is in the broker already.
+    if outbox is not None:
+        kept = await outbox.outbox()
+        backlogs = map(kept.of, queues)
+        if any(each.due if until is Until.IDLE else each.waiting for each in backlogs):
+            return False
     stats = await inspectable(broker).stats(queues)
     if until is Until.IDLE:
         return not any(each.ready for each in stats)

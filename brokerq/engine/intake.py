@@ -5,48 +5,33 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from brokerq.broker import Delivery, Release, Reschedule, Verdict
 from brokerq.clock import Clock
 from brokerq.context import Context
 from brokerq.decide import precheck
-from brokerq.duration import within
+from brokerq.duration import ZERO
+from brokerq.engine.arrival import Arrival, begin, claim_for, read_arrival
 from brokerq.engine.lanes import LaneReader
 from brokerq.engine.run import Run
 from brokerq.errors import OUTAGE, PayloadError
-from brokerq.message import Message
 from brokerq.outcome import Unrunnable
-from brokerq.payload import UndecodableError, fingerprint
+from brokerq.payload import UndecodableError
 from brokerq.record import Busy, ClaimAnswer, Claimed, State
 from brokerq.records import unrecorded
 from brokerq.registry import Registry
-from brokerq.settlement import settle_unclaimed
-from brokerq.store import Claim, Jobs, NewJob
-from brokerq.wire import Head, WireError, adopt, read_head
+from brokerq.settlement import in_reach, longer_each_time, next_wait, settle_unclaimed
+from brokerq.store import Jobs
 
 logger = logging.getLogger("brokerq.worker")
 
 UNKNOWN_PAUSE = timedelta(seconds=15)
+LONGEST_UNKNOWN_PAUSE = timedelta(minutes=2)
 OUTAGE_PAUSE = timedelta(seconds=1)
+LONGEST_OUTAGE_PAUSE = timedelta(minutes=1)
 APART = timedelta(seconds=1)
-_WRITTEN_BY_BROKERQ = ("bq-id", "bq-job", "bq-first-at")
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Arrival:
-    """A delivery whose headers were read.
-
-    Attributes:
-        unreadable: Why the headers cannot be read; `head` is then a makeshift.
-    """
-
-    source: LaneReader
-    delivery: Delivery
-    message: Message
-    head: Head
-    unreadable: str | None = None
+LONGEST_APART = timedelta(minutes=1)
 
 
 class Intake:
@@ -61,7 +46,7 @@ class Intake:
         owner: str,
         lease: timedelta,
         unknown_wait: timedelta,
-        longest_delay: timedelta | None,
+        max_delay: timedelta | None,
         new_id: Callable[[], str],
         running: dict[str, Run],
     ) -> None:
@@ -71,9 +56,11 @@ class Intake:
         self._owner = owner
         self._lease = lease
         self._unknown_wait = unknown_wait
-        self._longest_delay = longest_delay
+        self._max_delay = max_delay
         self._new_id = new_id
         self._running = running
+        self._away_since: float | None = None
+        self._put_off: dict[str, int] = {}
 
     async def admit(
         self, batch: Sequence[tuple[LaneReader, Delivery]]
@@ -87,7 +74,7 @@ class Intake:
         settle: defaultdict[LaneReader, list[tuple[Delivery, Verdict]]] = defaultdict(list)
         arrivals: list[Arrival] = []
         for source, delivery in batch:
-            arrival = self._read(source, delivery, now)
+            arrival = read_arrival(source, delivery, self._registry, new_id=self._new_id, now=now)
             verdict = self._early_verdict(arrival, now)
             if verdict is not None:
                 settle[source].append((delivery, verdict))
@@ -104,7 +91,7 @@ class Intake:
             if not recorded and self._follow(arrival):
                 continue  # twice in one batch, and no store to say so
             if isinstance(answer, Claimed):
-                run = self._begin(arrival, answer, recorded=recorded)
+                run = begin(arrival, answer, self._registry, recorded=recorded)
                 if recorded:
                     run.held_until = held_until
                 self._running[run.head.id] = run
@@ -113,59 +100,30 @@ class Intake:
                 verdict = settle_unclaimed(
                     answer, arrival.message, deliveries=arrival.delivery.count
                 )
+                verdict = self._in_reach(arrival, verdict, now)
                 settle[arrival.source].append((arrival.delivery, verdict))
         await _settle(settle)
         return await self._sort(runs, now)
-
-    def _read(self, source: LaneReader, delivery: Delivery, now: datetime) -> Arrival:
-        message = delivery.message
-        if not all(map(message.headers.get, _WRITTEN_BY_BROKERQ)):
-            queue = self._registry.queues.get(delivery.lane.queue)
-            message = adopt(
-                message,
-                id=delivery.id or self._new_id(),
-                default_job=queue.default_job if queue is not None else None,
-                now=now,
-            )
-        try:
-            head = read_head(message)
-        except WireError as exc:
-            id_, job = (_as_text(message.headers.get(name, "")) for name in ("bq-id", "bq-job"))
-            message = replace(message, headers={**message.headers, "bq-id": id_})
-            head = Head(id=id_, job=job, first_at=now)
-            no_job = "bq-job" not in message.headers
-            return Arrival(
-                source=source,
-                delivery=delivery,
-                message=message,
-                head=head,
-                unreadable=None if no_job else str(exc),
-            )
-        return Arrival(
-            source=source, delivery=delivery, message=message, head=self._keyed(head, message)
-        )
-
-    def _keyed(self, head: Head, message: Message) -> Head:
-        """Give a message written by hand the key that a publisher would have given it."""
-        definition = self._registry.jobs.get(head.job)
-        if definition is None or definition.idempotency_key is None or head.fingerprint is not None:
-            return head
-        if head.key is not None:
-            return head._replace(fingerprint=_fingerprint(message.body))
-        try:
-            key = definition.key(definition.signature.decode(message.body))
-        except Exception:  # noqa: BLE001 - a body that does not fit is found when it is decoded
-            return head
-        return head._replace(key=key, fingerprint=_fingerprint(message.body))
 
     def _early_verdict(self, arrival: Arrival, now: datetime) -> Verdict | None:
         """Return what is to become of a delivery that must not even be claimed, else None."""
         not_before = arrival.head.not_before
         if not_before is not None and not_before > now:
-            return Release(delay=within(not_before - now, self._longest_delay))
+            return self._in_reach(arrival, Release(delay=not_before - now), now)
         if arrival.delivery.id is None and not arrival.delivery.message.headers.get("bq-id"):
-            return Reschedule(delay=timedelta(0), message=arrival.message)
+            return Reschedule(delay=ZERO, message=arrival.message)
         return None
+
+    def _in_reach(self, arrival: Arrival, verdict: Verdict, now: datetime) -> Verdict:
+        """Return the verdict on what is due by its header, or its record."""
+        return in_reach(
+            verdict,
+            arrival.message,
+            remembered=True,
+            in_place=arrival.delivery.in_place,
+            max_delay=self._max_delay,
+            now=now,
+        )
 
     def _follow(self, arrival: Arrival) -> bool:
         """Attach a duplicate to the run of the same job in this process, if there is one."""
@@ -187,53 +145,34 @@ class Intake:
             return [unrecorded(arrival.head) for arrival in arrivals], False
         if not arrivals:
             return (), True
-        claims = [
-            Claim(
-                job=NewJob(
-                    head=arrival.head,
-                    message=arrival.message,
-                    queue=arrival.delivery.lane.queue,
-                    level=arrival.delivery.lane.level,
-                ),
-                owner=self._owner,
-                lease=self._lease,
-            )
-            for arrival in arrivals
-        ]
+        claims = [claim_for(each, owner=self._owner, lease=self._lease) for each in arrivals]
         try:
-            return await self._store.claim(claims), True
+            answers = await self._store.claim(claims)
         except OUTAGE:
+            now, away = self._clock.now(), Release(delay=self._outage_pause())
             kept = [a for a in arrivals if self._runs_without_store(a)]
             for arrival in arrivals:
                 if arrival not in kept:
-                    settle[arrival.source].append((arrival.delivery, Release(delay=OUTAGE_PAUSE)))
+                    verdict = self._in_reach(arrival, away, now)
+                    settle[arrival.source].append((arrival.delivery, verdict))
             arrivals[:] = kept
             if not kept:
                 raise
             return [unrecorded(arrival.head) for arrival in kept], False
+        self._away_since = None
+        return answers, True
+
+    def _outage_pause(self) -> timedelta:
+        """Return how long a job waits for a store that is away: longer, the longer it is."""
+        now = self._clock.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        waited = timedelta(seconds=now - self._away_since)
+        return next_wait(waited, first=OUTAGE_PAUSE, longest=LONGEST_OUTAGE_PAUSE)
 
     def _runs_without_store(self, arrival: Arrival) -> bool:
         definition = self._registry.jobs.get(arrival.head.job)
         return definition is not None and definition.on_store_error == "run"
-
-    def _begin(self, arrival: Arrival, claimed: Claimed, *, recorded: bool) -> Run:
-        definition = self._registry.jobs.get(arrival.head.job)
-        policy = self._registry.policy if definition is None else definition.retry
-        if arrival.head.max_attempts is not None:
-            policy = replace(policy, max_attempts=arrival.head.max_attempts, stop=None)
-        run = Run(
-            source=arrival.source,
-            delivery=arrival.delivery,
-            message=arrival.message,
-            head=arrival.head,
-            claimed=claimed,
-            policy=policy,
-            recorded=recorded,
-            definition=definition,
-        )
-        if arrival.unreadable is not None:
-            run.outcome = Unrunnable(reason="undecodable", detail=arrival.unreadable)
-        return run
 
     async def _sort(self, runs: list[Run], now: datetime) -> tuple[list[Run], list[Run]]:
         start: list[Run] = []
@@ -252,18 +191,23 @@ class Intake:
         """Let no two jobs run side by side that would end with the next worker that is lost.
 
         Of all that ran together when a worker was lost one may be to blame, and they would come up
-        together each time. Apart, the innocent ones get through. Those put off come up one by one;
-        none is begun before, so that a crash now is not theirs.
+        together each time. Apart, the innocent ones get through. Those put off come up one by one,
+        later each time; none is begun before, so that a crash now is not theirs.
         """
         last = [run for run in ready if _has_one_crash_left(run)]
         others = (run for run in self._running.values() if run not in last)
         if len(last) > 1 or (last and any(map(_has_one_crash_left, others))):
-            for place, run in enumerate(last, start=1):
+            for place, run in enumerate(last):
+                times = self._put_off[run.head.id] = self._put_off.get(run.head.id, 0) + 1
+                pause = longer_each_time(times, first=APART, longest=LONGEST_APART)
                 run.outcome = Unrunnable(
                     reason="crash_loop",
                     detail="waits: another job that was lost as often may be to blame",
-                    wait=place * APART,
+                    wait=place * APART + pause,
                 )
+        else:
+            for run in last:
+                self._put_off.pop(run.head.id, None)
 
     async def _prepare(self, run: Run) -> None:
         definition = run.definition
@@ -283,6 +227,7 @@ class Intake:
                     run.claimed,
                     queue=run.delivery.lane.queue,
                     max_attempts=run.policy.max_attempts,
+                    hide=run.hide,
                 )
 
     async def _unknown(self, run: Run) -> Unrunnable:
@@ -292,11 +237,13 @@ class Intake:
             detail = "the message names no job, and its queue has no default job"
             return Unrunnable(reason="unknown_job", detail=detail)
         first_claim = await self._first_claim(run)
-        left = self._unknown_wait - (self._clock.now() - first_claim)
+        waited = self._clock.now() - first_claim
+        left = self._unknown_wait - waited
         detail = f"no job named {name!r} is registered with the worker's app"
-        if left <= timedelta(0):
+        if left <= ZERO:
             return Unrunnable(reason="unknown_job", detail=detail)
-        return Unrunnable(reason="unknown_job", detail=detail, wait=min(UNKNOWN_PAUSE, left))
+        pause = next_wait(waited, first=UNKNOWN_PAUSE, longest=LONGEST_UNKNOWN_PAUSE)
+        return Unrunnable(reason="unknown_job", detail=detail, wait=min(pause, left))
 
     async def _first_claim(self, run: Run) -> datetime:
         """Return when the job was claimed first, since it was redriven if it was."""
@@ -315,18 +262,6 @@ class Intake:
 def _has_one_crash_left(run: Run) -> bool:
     crashes = run.claimed.crashes
     return crashes > 0 and crashes == run.policy.max_crashes - 1
-
-
-def _as_text(header: str) -> str:
-    """Return what a store can keep of a header that may hold half a surrogate pair."""
-    return header.encode("utf-8", "backslashreplace").decode()
-
-
-def _fingerprint(body: bytes) -> str | None:
-    try:
-        return fingerprint(body)
-    except ValueError:
-        return None
 
 
 async def _settle(

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from random import Random
 
-from brokerq.broker import Broker, Consumer, Delivery, Lane, Release, Verdict
+from brokerq.broker import Consumer, Delivery, Lane, Release, Verdict
 from brokerq.errors import BrokerqError, ConnectionLostError
 
 logger = logging.getLogger("brokerq.worker")
@@ -28,10 +28,10 @@ class LaneReader:
 
     def __init__(
         self,
-        broker: Broker,
+        open_consumer: Callable[[], AbstractAsyncContextManager[Consumer]],
         lane: Lane,
         *,
-        prefetch: int,
+        what: str | None = None,
         room: Callable[[LaneReader], int],
         on_delivery: Callable[[], None],
         random: Random,
@@ -39,13 +39,15 @@ class LaneReader:
         self.lane = lane
         self.buffer: deque[Delivery] = deque()
         self.subscribed = False
-        self._broker = broker
-        self._prefetch = prefetch
+        self._open_consumer = open_consumer
+        self._what = what or str(lane)
         self._room = room
         self._on_delivery = on_delivery
         self._random = random
         self._consumer: Consumer | None = None
         self._held: dict[Delivery, Consumer] = {}
+        self._unsettled: list[tuple[Delivery, Verdict]] = []
+        self._settled: set[Delivery] = set()
         self._delivered = False
         self._go = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -56,7 +58,7 @@ class LaneReader:
         """Begin to read; harmless where it does."""
         if self._receiving is not None:
             return
-        self._receiving = asyncio.create_task(self._read(), name=f"read {self.lane}")
+        self._receiving = asyncio.create_task(self._read(), name=f"read {self._what}")
 
     def nudge(self) -> None:
         """Say that there may be room again."""
@@ -79,7 +81,7 @@ class LaneReader:
             except ConnectionLostError as exc:
                 self._lost(exc)
             except BrokerqError:
-                logger.exception("reading %s failed", self.lane)
+                logger.exception("reading %s failed", self._what)
                 self._lost(None)
             await self._unsubscribe()
             # What can be opened need not work.
@@ -89,8 +91,7 @@ class LaneReader:
             backoff = min(backoff * 2, LONGEST_BACKOFF)
 
     async def _subscribe(self) -> None:
-        consumer = self._broker.consume(self.lane, prefetch=self._prefetch)
-        self._consumer = await self._stack.enter_async_context(consumer)
+        self._consumer = await self._stack.enter_async_context(self._open_consumer())
         self.subscribed = True
 
     async def _receive_for_ever(self) -> None:
@@ -111,7 +112,7 @@ class LaneReader:
 
     def _lost(self, error: BaseException | None) -> None:
         if error is not None:
-            logger.warning("lost the broker while reading %s: %s", self.lane, error)
+            logger.warning("lost the broker while reading %s: %s", self._what, error)
         self.subscribed = False
         self.buffer.clear()
 
@@ -123,29 +124,37 @@ class LaneReader:
         try:
             await stack.aclose()
         except BrokerqError as exc:
-            logger.debug("closing the consumer of %s: %s", self.lane, exc)
+            logger.debug("closing the consumer of %s: %s", self._what, exc)
 
     async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> Sequence[bool]:
         """Carry out the verdicts; False also where the broker cannot be reached.
 
         Waits for an extension that is under way, so that a delivery is never extended after it was
-        given back.
+        given back, and for a settlement: what waits then is settled together.
         """
+        self._unsettled.extend(verdicts)
         async with self._turn:
-            consumer = self._consumer
-            current = [pair for pair in verdicts if self._held.get(pair[0]) is consumer]
-            done: dict[Delivery, bool] = {}
-            if consumer is not None and current:
-                try:
-                    answers = await consumer.settle(current)
-                except BrokerqError as exc:
-                    logger.warning("could not settle with %s: %s", self.lane, exc)
-                    answers = [False] * len(current)
-                done = {pair[0]: ok for pair, ok in zip(current, answers, strict=True)}
-            for delivery, _ in verdicts:
-                self._held.pop(delivery, None)
+            if self._unsettled:
+                batch, self._unsettled = self._unsettled, []
+                await self._settle(batch)
         self._go.set()
-        return [done.get(delivery, False) for delivery, _ in verdicts]
+        answers = [delivery in self._settled for delivery, _ in verdicts]
+        self._settled.difference_update(delivery for delivery, _ in verdicts)
+        return answers
+
+    async def _settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
+        consumer = self._consumer
+        current = [pair for pair in verdicts if self._held.get(pair[0]) is consumer]
+        if consumer is not None and current:
+            try:
+                answers = await consumer.settle(current)
+            except BrokerqError as exc:
+                logger.warning("could not settle with %s: %s", self._what, exc)
+            else:
+                done = (pair[0] for pair, ok in zip(current, answers, strict=True) if ok)
+                self._settled.update(done)
+        for delivery, _ in verdicts:
+            self._held.pop(delivery, None)
 
     async def extend(self) -> list[Delivery]:
         """Renew the leases of all that is held; return what was lost, the buffer's part removed."""
@@ -157,7 +166,7 @@ class LaneReader:
             try:
                 answers = await consumer.extend(held)
             except BrokerqError as exc:
-                logger.warning("could not extend leases of %s: %s", self.lane, exc)
+                logger.warning("could not extend leases of %s: %s", self._what, exc)
                 return []
             lost = {d for d, ok in zip(held, answers, strict=True) if not ok and d in self._held}
             for delivery in lost:

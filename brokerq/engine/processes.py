@@ -226,6 +226,7 @@ def _work(run: Run) -> Work:
         claimed=run.claimed,
         queue=run.delivery.lane.queue,
         max_attempts=run.policy.max_attempts,
+        hide=run.hide,
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
+from typing import TypeVar
 
 from brokerq.broker import Ack, Delivery, Release, Verdict
 from brokerq.clock import Clock
@@ -19,12 +20,14 @@ from brokerq.engine.late import LateRecords
 from brokerq.engine.run import Run
 from brokerq.errors import OUTAGE
 from brokerq.message import Message
-from brokerq.outcome import Drop, Failed, Outcome, Snooze
+from brokerq.outcome import Drop, Failed, NotCommittedError, Snooze, Succeeded
 from brokerq.record import BURIED, ENDED, State
-from brokerq.settlement import needs_copy, next_copy, settle_finished
+from brokerq.settlement import in_reach, needs_copy, next_copy, settle_finished
 from brokerq.store import Failure, Finish, Holding, Jobs, NewJob, Transition
 
 logger = logging.getLogger("brokerq.worker")
+
+T = TypeVar("T")
 
 LINGER = 0.002
 FULL = 50
@@ -55,6 +58,8 @@ class Recording:
 
     Attributes:
         store: None: nothing is recorded, counts travel in the messages.
+        max_delay: The longest that the broker can keep a message back; None: any.
+        uncopied: Queues on which a copy would lose its place in the order.
     """
 
     store: Jobs | None
@@ -66,6 +71,8 @@ class Recording:
     app_version: str | None
     keep_result: timedelta
     window: timedelta
+    max_delay: timedelta | None
+    uncopied: Collection[str]
 
 
 class Recorder:
@@ -137,16 +144,29 @@ class Recorder:
             self._wake.set()
 
     async def _record(self, runs: Sequence[Run]) -> list[Conclusion]:
+        committed = [run for run in runs if run.committed]
+        if committed:
+            await self._confirm(committed)
         now = self._about.clock.now()
         planned = [self._plan(run, now) for run in runs]
         for plan in planned:
             if plan.decision.state in BURIED:
                 plan.letter = await self._letter(plan, now)
-        recorded = [plan for plan in planned if plan.run.recorded]
-        states = iter(await self._finish_for_certain([self._finish(plan) for plan in recorded]))
+        recorded = [plan for plan in planned if plan.run.recorded and not plan.run.committed]
+        states = await self._finish_for_certain([self._finish(plan) for plan in recorded])
         for plan in planned:
-            plan.state = next(states) if plan.run.recorded else plan.decision.state
+            plan.state = plan.decision.state
+        for plan, state in zip(recorded, states, strict=True):
+            plan.state = state
         return planned
+
+    def success(self, run: Run) -> Finish:
+        """Return what is to be recorded of a run that has succeeded; from any thread."""
+        about = self._about
+        decision = decide(
+            Succeeded(), run.claimed, run.policy, now=about.clock.now(), random=about.random
+        )
+        return self._finish(Conclusion(run=run, decision=decision))
 
     def _plan(self, run: Run, now: datetime) -> Conclusion:
         outcome, claimed = run.outcome, run.claimed
@@ -158,6 +178,7 @@ class Recorder:
             decision.delay,
             in_place=run.delivery.in_place,
             counts_in_message=not run.recorded,
+            may_copy=run.delivery.lane.queue not in self._about.uncopied,
         ):
             plan.copy = next_copy(
                 run.message,
@@ -187,6 +208,7 @@ class Recorder:
                 app_version=about.app_version,
             ),
             history=await self._history(run),
+            hide=run.hide,
         )
 
     async def _history(self, run: Run) -> Sequence[Transition]:
@@ -202,7 +224,6 @@ class Recorder:
 
     def _finish(self, plan: Conclusion) -> Finish:
         run, decision = plan.run, plan.decision
-        outcome = run.outcome
         context = run.context
         return Finish(
             holding=Holding(id=run.head.id, owner=self._about.owner, fence=run.claimed.fence),
@@ -213,22 +234,35 @@ class Recorder:
             window=self._about.window,
             result=run.result if decision.state == State.SUCCEEDED else None,
             result_ttl=self._about.keep_result,
-            failure=_failure(outcome),
-            note=_note(decision.note or run.problem),
+            failure=_failure(run),
+            note=_note(run, decision.note or run.problem),
             letter=plan.letter,
             log=() if context is None else context.logged,
         )
 
+    async def _confirm(self, runs: Sequence[Run]) -> None:
+        """Look whether what was committed is there: a session may have been closed without."""
+        store = self._about.store
+        assert store is not None  # noqa: S101 - or no transaction could have been joined
+        views = await self._for_certain(lambda: store.get([run.head.id for run in runs]), runs)
+        for run, view in zip(runs, views, strict=True):
+            if view is None or view.state is not State.SUCCEEDED:
+                run.committed = False
+                run.outcome = Failed(error=NotCommittedError())
+
     async def _finish_for_certain(self, finishes: Sequence[Finish]) -> Sequence[State | None]:
-        """Record, however long the store is away: who loses a lease meanwhile is told so."""
         store = self._about.store
         if store is None or not finishes:
             return ()
+        return await self._for_certain(lambda: store.finish(finishes), finishes)
+
+    async def _for_certain(self, call: Callable[[], Awaitable[T]], jobs: Sequence[object]) -> T:
+        """Call the store, however long it is away: who loses a lease meanwhile is told so."""
         while True:
             try:
-                return await store.finish(finishes)
+                return await call()
             except OUTAGE as exc:
-                logger.warning("the store cannot be reached, %d jobs wait: %s", len(finishes), exc)
+                logger.warning("the store cannot be reached, %d jobs wait: %s", len(jobs), exc)
                 await asyncio.sleep(STORE_BACKOFF * (0.5 + self._about.random.random()))
 
     async def _settle(self, concluded: Sequence[Conclusion]) -> None:
@@ -251,13 +285,22 @@ class Recorder:
     def _verdict(self, conclusion: Conclusion) -> Verdict:
         run, state = conclusion.run, conclusion.state
         if state is None:  # somebody else owns the job now: come back after that lease
-            return Release(delay=self._about.lease)
-        return settle_finished(
-            state,
+            verdict: Verdict = Release(delay=self._about.lease)
+        else:
+            verdict = settle_finished(
+                state,
+                run.message,
+                delay=conclusion.decision.delay,
+                copy=conclusion.copy,
+                letter=conclusion.letter,
+            )
+        return in_reach(
+            verdict,
             run.message,
-            delay=conclusion.decision.delay,
-            copy=conclusion.copy,
-            letter=conclusion.letter,
+            remembered=run.recorded or run.delivery.lane.queue in self._about.uncopied,
+            in_place=run.delivery.in_place,
+            max_delay=self._about.max_delay,
+            now=self._about.clock.now(),
         )
 
     async def _settle_followers(self, settled: Sequence[Conclusion]) -> None:
@@ -276,14 +319,15 @@ class Recorder:
             await source.settle(verdicts)
 
 
-def _failure(outcome: Outcome | None) -> Failure | None:
+def _failure(run: Run) -> Failure | None:
+    outcome = run.outcome
     if not isinstance(outcome, Failed) or isinstance(outcome.error, Snooze | Drop):
         return None  # who asks to be run later, or not at all, has not failed
-    return describe(outcome.error)
+    return describe(outcome.error, hide=run.hide)
 
 
-def _note(text: str | None) -> str | None:
-    return None if text is None else cut(text, MESSAGE_LIMIT)
+def _note(run: Run, text: str | None) -> str | None:
+    return None if text is None else cut(run.hide(text), MESSAGE_LIMIT)
 
 
 def _new_job(run: Run) -> NewJob:

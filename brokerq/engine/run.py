@@ -15,6 +15,7 @@ from brokerq.engine.lanes import LaneReader
 from brokerq.message import Message
 from brokerq.outcome import Outcome
 from brokerq.record import Claimed
+from brokerq.redaction import NOTHING, Hider
 from brokerq.retry import RetryPolicy
 from brokerq.wire import Head
 
@@ -42,6 +43,7 @@ class Run:
         followers: Other deliveries of the same job, which share its fate.
         result: The encoded result of a success.
         problem: Why there is none.
+        committed: Whether its success is recorded already, by the transaction it worked in.
     """
 
     source: LaneReader
@@ -63,6 +65,14 @@ class Run:
     outcome: Outcome | None = None
     result: bytes | None = None
     problem: str | None = None
+    committed: bool = False
     followers: list[tuple[LaneReader, Delivery]] = field(
         default_factory=list[tuple[LaneReader, Delivery]]
     )
+
+    @property
+    def hide(self) -> Hider:
+        """What takes the job's redacted values out of texts."""
+        if self.definition is None or not self.definition.redaction:
+            return NOTHING
+        return self.definition.redaction.hider(self.message.body)

@@ -14,6 +14,7 @@ from typing import Any
 from brokerq.clock import Clock
 from brokerq.engine.processes import Processes
 from brokerq.engine.run import Ending, Run
+from brokerq.engine.transacting import Transactions
 from brokerq.errors import PayloadError
 from brokerq.middleware import Middleware, chain
 from brokerq.outcome import Cancelled, Failed, Interrupted, JobTimeoutError, Outcome, Succeeded
@@ -58,6 +59,7 @@ class Runner:
         self._done: list[Run] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
+        self.transactions: Transactions | None = None
 
     def start(self, runs: Sequence[Run]) -> None:
         """Begin the runs; called from the engine's loop."""
@@ -102,6 +104,8 @@ class Runner:
             run.outcome = _interrupted(run, exc)
         except BaseException as exc:  # noqa: BLE001 - whatever a handler raises is its failure
             run.outcome = _interrupted(run, exc) if run.ending else Failed(error=exc)
+        if run.committed:  # whatever came after that
+            run.outcome = _SUCCEEDED
         self._running.discard(run)
         self._done.append(run)
         if len(self._done) == 1:
@@ -118,16 +122,22 @@ class Runner:
             result = await self._call(run)
         if run.ending is Ending.TIMEOUT:  # a thread, or a coroutine that would not be cancelled
             return _interrupted(run, None)
+        if not run.committed:
+            self.encode(run, result)
+        return _SUCCEEDED
+
+    def encode(self, run: Run, result: object) -> None:
+        """Keep what the handler returned, or say why it cannot be kept."""
+        assert run.definition is not None  # noqa: S101
         try:
-            encoded = definition.signature.encode_result(result)
+            encoded = run.definition.signature.encode_result(result)
         except PayloadError as exc:
             run.problem = str(exc)
-            return _SUCCEEDED
+            return
         if len(encoded) > self._max_result:
             run.problem = f"the result has {len(encoded)} bytes, {self._max_result} are kept"
         else:
             run.result = encoded
-        return _SUCCEEDED
 
     async def _call(self, run: Run) -> object:
         definition = run.definition
@@ -135,6 +145,9 @@ class Runner:
         function = definition.function
         args = (run.context,) if definition.signature.wants_context else ()
         if definition.signature.is_async:
+            if definition.transaction is not None and self.transactions is not None:
+                handler = functools.partial(function, *args, **run.arguments)
+                return await self.transactions.call(run, handler)
             return await function(*args, **run.arguments)
         if definition.run_in == "process":
             if run.deadline is not None:
@@ -143,8 +156,12 @@ class Runner:
             return await self._processes.run(run, on_begin=begun)
         copied = contextvars.copy_context()
 
+        plain = functools.partial(call_plain, function, args, run.arguments)
+        if definition.transaction is not None and self.transactions is not None:
+            plain = functools.partial(self.transactions.call_plain, run, plain)
+
         def work() -> object:
-            return copied.run(call_plain, function, args, run.arguments)
+            return copied.run(plain)
 
         return await self._returned(run, self._user_loop.run_in_executor(self._threads, work))
 

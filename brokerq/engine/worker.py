@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 from brokerq.broker import Delivery
@@ -17,10 +18,13 @@ from brokerq.engine.intake import Intake
 from brokerq.engine.lanes import LaneReader
 from brokerq.engine.late import LateRecords
 from brokerq.engine.recorder import Conclusion, Recorder, Recording
+from brokerq.engine.relay import Relay
 from brokerq.engine.run import Ending, Run
 from brokerq.engine.runner import Runner
+from brokerq.engine.salvage import salvages
 from brokerq.engine.shares import Shares, lane_weights
 from brokerq.engine.slots import Slots
+from brokerq.engine.transacting import transactions_of
 from brokerq.engine.upkeep import Upkeep
 from brokerq.errors import OUTAGE
 from brokerq.hooks import Event
@@ -44,6 +48,7 @@ class WorkerOptions:
         until: When to stop by itself.
         max_jobs: Stop after so many jobs, once these have ended.
         max_runtime: Stop after so long.
+        give_way: What interrupted jobs get, and then what is to be recorded; None: the usual.
     """
 
     queues: Sequence[tuple[str, int]]
@@ -53,6 +58,7 @@ class WorkerOptions:
     until: Until = Until.STOPPED
     max_jobs: int | None = None
     max_runtime: timedelta | None = None
+    give_way: timedelta | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,6 +130,9 @@ class Worker:
             concluded=self._concluded,
             again=self._again,
         )
+        self._runner.transactions = transactions_of(
+            runtime, success=self._recorder.success, encode=self._runner.encode
+        )
         intake = Intake(
             runtime.registry,
             runtime.store,
@@ -131,7 +140,7 @@ class Worker:
             owner=runtime.owner,
             lease=lease,
             unknown_wait=runtime.limits.unknown_wait,
-            longest_delay=runtime.broker.capabilities.max_delay,
+            max_delay=runtime.broker.capabilities.max_delay,
             new_id=runtime.new_id,
             running=self._running,
         )
@@ -147,9 +156,8 @@ class Worker:
         )
         self._readers = [
             LaneReader(
-                runtime.broker,
+                partial(runtime.broker.consume, lane, prefetch=self._slots.prefetch),
                 lane,
-                prefetch=self._slots.prefetch,
                 room=self._slots.room,
                 on_delivery=self._slots.wake,
                 random=runtime.random,
@@ -157,8 +165,15 @@ class Worker:
             for lane in weights
         ]
         self._slots.readers = self._readers
+        self._salvages = salvages(
+            runtime,
+            [name for name, _ in options.queues],
+            lease=lease,
+            running=self._running,
+            ended=self._recorder.add,
+        )
         self._heartbeat = Heartbeat(
-            self._readers,
+            [*self._readers, *(each.reader for each in self._salvages)],
             runtime.store,
             owner=runtime.owner,
             lease=lease,
@@ -171,6 +186,8 @@ class Worker:
 
     def _recording(self, lease: timedelta) -> Recording:
         runtime = self._runtime
+        can, queues = runtime.broker.capabilities, runtime.registry.queues
+        ordered = (name for name, queue in queues.items() if queue.spec.ordered)
         return Recording(
             store=runtime.store,
             lease=lease,
@@ -181,6 +198,8 @@ class Worker:
             app_version=runtime.app_version,
             keep_result=runtime.limits.keep_result,
             window=runtime.limits.window,
+            max_delay=can.max_delay,
+            uncopied=frozenset[str]() if can.delayed_ordering else frozenset(ordered),
         )
 
     def request_stop(self) -> None:
@@ -220,10 +239,13 @@ class Worker:
                 late=self._late,
                 on_pauses=self._slots.pause,
             )
-            loops += [upkeep.obey_pauses(), upkeep.sweep()]
+            loops += [upkeep.obey_pauses(), upkeep.sweep(), Relay(self._runtime, store).run()]
         for reader in self._readers:
             if reader.lane.queue not in self._slots.paused:
                 reader.start()
+        for salvage in self._salvages:
+            salvage.reader.start()
+            loops.append(salvage.judge_for_ever())
         return [self._recorder.start(), *map(asyncio.create_task, loops)]
 
     async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -244,14 +266,18 @@ class Worker:
         if until is not Until.STOPPED:
             inspectable(self._runtime.broker)
         while True:
-            for reader in self._readers:
+            for reader in (*self._readers, *(each.reader for each in self._salvages)):
                 if reader.failed is not None:
                     raise reader.failed
             await asyncio.sleep(IDLE_CHECK)
             if self._slots.spent:
                 await self._end_when_done()
-            elif until is not Until.STOPPED and self._slots.idle and await self._may_stop(until):
+            elif until is not Until.STOPPED and self._idle and await self._may_stop(until):
                 self._stop.set()
+
+    @property
+    def _idle(self) -> bool:
+        return self._slots.idle and all(each.idle for each in self._salvages)
 
     async def _end_when_done(self) -> None:
         """Leave what is not begun to others; the last jobs may take their time to the end."""
@@ -261,9 +287,10 @@ class Worker:
             self._stop.set()
 
     async def _may_stop(self, until: Until) -> bool:
+        broker, store = self._runtime.broker, self._runtime.store
         queues = [name for name, _ in self._options.queues if name not in self._slots.paused]
         try:
-            if not await nothing_left(self._runtime.broker, queues, until):
+            if not await nothing_left(broker, store, queues, until):
                 return False
         except OUTAGE:  # the readers say so, and go on when it is over
             return False
@@ -272,7 +299,7 @@ class Worker:
         for reader in self._readers:
             await reader.drain()
         try:
-            if self._slots.idle and await nothing_left(self._runtime.broker, queues, until):
+            if self._idle and await nothing_left(broker, store, queues, until):
                 return True
         except OUTAGE as exc:
             logger.warning("cannot tell whether anything is left: %s", exc)
@@ -326,23 +353,31 @@ class Worker:
             self._hooks.fire([(event, ())])
 
     async def _shut_down(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        limit = self._options.give_way
+        give_way, flush = (GIVE_WAY, FLUSH) if limit is None else (limit, limit)
         await self._slots.close()
-        await asyncio.gather(*(reader.drain() for reader in self._readers))
+        await asyncio.gather(
+            *(reader.drain() for reader in self._readers),
+            *(salvage.stop() for salvage in self._salvages),
+        )
         await self._wait_for_rest(self._options.grace, unless=self._hurry)
         self._runner.end(list(self._running.values()), Ending.SHUTDOWN)
-        await self._wait_for_rest(GIVE_WAY)
+        await self._wait_for_rest(give_way)
         if any(run.outcome is not None for run in self._running.values()):
-            await self._wait_for_rest(FLUSH)
+            await self._wait_for_rest(flush)
         self._report.abandoned = len(self._running)  # also what is done and could not be recorded
         await self._recorder.stop()
         await self._late.close()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        await asyncio.gather(*(reader.close() for reader in self._readers))
+        await asyncio.gather(
+            *(reader.close() for reader in self._readers),
+            *(salvage.reader.close() for salvage in self._salvages),
+        )
         self._runner.close()
         self._fire_worker("worker_stop")
-        await self._hooks.finish(within=GIVE_WAY.total_seconds())
+        await self._hooks.finish(within=give_way.total_seconds())
 
     async def _wait_for_rest(
         self, limit: timedelta, *, unless: asyncio.Event | None = None

@@ -9,7 +9,9 @@ from brokerq.testing.broker_lease import LeaseCases
 from brokerq.testing.broker_opening import OpeningCases
 from brokerq.testing.broker_order import OrderCases
 from brokerq.testing.broker_publishing import PublishingCases
+from brokerq.testing.broker_salvage import SalvageCases
 from brokerq.testing.broker_stats import StatsCases
+from brokerq.testing.broker_topology import TopologyCases
 
 
 class BrokerContract(
@@ -18,9 +20,11 @@ class BrokerContract(
     LeaseCases,
     DelayCases,
     DeadCases,
+    SalvageCases,
     OrderCases,
     StatsCases,
     OpeningCases,
+    TopologyCases,
 ):
     """What every `brokerq.broker.Broker` must do.
 

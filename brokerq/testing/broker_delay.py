@@ -50,9 +50,10 @@ class DelayCases(BrokerCases):
     async def test_a_long_delay_does_not_hold_up_what_is_ready(
         self, place: Place, broker: FullBroker, lane: Lane
     ) -> None:
-        if await _is_refused(place, broker, lane, place.harness.lease):
+        delay = place.harness.lease * 4
+        if await _is_refused(place, broker, lane, delay):
             return
-        await broker.publish([place.outgoing(lane, delay=place.harness.lease * 4)])
+        await broker.publish([place.outgoing(lane, delay=delay)])
         prompt = place.outgoing(lane)
         await broker.publish([prompt])
         async with broker.consume(lane, prefetch=2) as consumer:

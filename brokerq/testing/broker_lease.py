@@ -111,7 +111,7 @@ class LeaseCases(BrokerCases):
         [
             Ack(),
             Release(),
-            Release(delay=timedelta(days=1)),
+            Release(delay=timedelta(seconds=10)),
             Reschedule(delay=timedelta(0), message=_OTHER),
             Dead(message=_OTHER),
         ],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from brokerq.broker import Broker, DeadLetters, Inspectable, Lane
+from brokerq.broker import Broker, DeadLetters, Inspectable, Lane, Outgoing
 from brokerq.clock import Clock
 
 
@@ -28,10 +28,13 @@ class BrokerHarness:
         clock: The one that the brokers were given.
         pass_time: Let that much time pass, for the brokers too: move a virtual clock, or sleep.
         lease: What the queues of the contract are declared with. Delays are halves and multiples
-            of it. About a second where time is real.
+            of it. About a second where time is real; an even number of seconds where the broker
+            knows no parts of one.
         tolerance: How late the broker may be; at most a quarter of `lease`.
         foreign: Put a body into the lane of the app with that prefix as a program would that knows
             the broker and not brokerq: no headers. None: there can be no such program.
+        exhaust: Have the broker of the app with that prefix give up by itself on this message,
+            which is published and ready: returns once it has. None: the broker is no `Backstop`.
     """
 
     make: Callable[[str], FullBroker]
@@ -40,3 +43,4 @@ class BrokerHarness:
     lease: timedelta
     tolerance: timedelta
     foreign: Callable[[str, Lane, bytes], Awaitable[None]] | None = None
+    exhaust: Callable[[str, Outgoing], Awaitable[None]] | None = None

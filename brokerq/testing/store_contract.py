@@ -13,10 +13,12 @@ from brokerq.testing.store_finish import FinishCases
 from brokerq.testing.store_harness import StoreHarness
 from brokerq.testing.store_keys import KeyCases
 from brokerq.testing.store_letters import LetterCases
+from brokerq.testing.store_outbox import OutboxCases
 from brokerq.testing.store_places import PauseCases, PlaceCases
 from brokerq.testing.store_reads import ReadCases
 from brokerq.testing.store_redrives import RedriveCases
 from brokerq.testing.store_retention import RetentionCases
+from brokerq.testing.store_transactions import TransactionCases
 from brokerq.testing.store_zombies import ZombieCases
 
 __all__ = ["StoreContract"]
@@ -36,6 +38,8 @@ class StoreContract(
     RetentionCases,
     PlaceCases,
     ColocatedCases,
+    OutboxCases,
+    TransactionCases,
     ABC,
 ):
     """Inherit it in a test class and say in the fixture `harness` where the store is.

@@ -9,6 +9,7 @@ from itertools import count
 
 import pytest
 
+from brokerq.broker import Lane, Outgoing
 from brokerq.catalogue import Letter, LetterFilter, NotRedriven, Redrive
 from brokerq.duration import ZERO
 from brokerq.message import Message
@@ -92,6 +93,20 @@ def again(
     )
     message = Message(headers=write_headers(head), body=job.message.body)
     return job._replace(head=head, message=message)
+
+
+def kept(
+    job: NewJob, *, delay: timedelta | None = None, order: str | None = None
+) -> tuple[NewJob, Outgoing]:
+    """Return the job with the message that goes to the outbox; the delay is the job's own."""
+    head = job.head
+    if delay is None:
+        delay = ZERO if head.not_before is None else head.not_before - head.first_at
+    lane = Lane(queue=job.queue, level=job.level)
+    outgoing = Outgoing(
+        lane=lane, message=job.message, id=head.id, delay=delay, order=order, tenant=head.tenant
+    )
+    return job, outgoing
 
 
 def letter_of(

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from brokerq.broker import Broker
 from brokerq.store import Store
+
+
+class ProgramConnection(Protocol):
+    """A connection as Python's drivers have them, which begins a transaction with the first write.
+
+    What is asked of it in a case begins none.
+    """
+
+    @abstractmethod
+    def execute(self, statement: str, /) -> Any:
+        """Run a statement."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Commit."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Roll back."""
 
 
 class StoreHarness(Protocol):
@@ -44,6 +63,13 @@ class StoreHarness(Protocol):
 
         `prefix` is that of another app; None: that of `store`.
         """
+
+    def connection(self) -> AbstractContextManager[ProgramConnection] | None:
+        """Open a connection of a program's own to the database of `store`.
+
+        Leaving closes it without a commit. None, as inherited: the store is not `Transactional`.
+        """
+        return None
 
     @asynccontextmanager
     async def outage(self) -> AsyncGenerator[None]:

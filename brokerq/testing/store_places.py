@@ -12,7 +12,7 @@ from brokerq.duration import ZERO
 from brokerq.errors import NotFoundError, StorageError, StoreUnavailableError
 from brokerq.records import Claimed, Hold, Recorded, Reserved, State
 from brokerq.store import Claim, JobFilter, Store
-from brokerq.testing.store_desk import ANN, KEEP, LONG, Desk, Run, StoreCases
+from brokerq.testing.store_desk import ANN, KEEP, LONG, Desk, Run, StoreCases, kept
 
 CALLS: dict[str, Callable[[Store, Run], Awaitable[object]]] = {
     "claim": lambda s, r: s.claim([Claim(job=r.job, owner=ANN, lease=LONG)]),
@@ -36,6 +36,12 @@ CALLS: dict[str, Callable[[Store, Run], Awaitable[object]]] = {
     "pause": lambda s, _: s.pause("payments", by="eve"),
     "resume": lambda s, _: s.resume("payments"),
     "paused": lambda s, _: s.paused(),
+    "schedule": lambda s, r: s.schedule([kept(r.job)]),
+    "take": lambda s, _: s.take(owner=ANN, lease=LONG, ahead=LONG, limit=1),
+    "sent": lambda s, _: s.sent([1], owner=ANN),
+    "put_back": lambda s, _: s.put_back([1], owner=ANN, delay=LONG),
+    "next_due": lambda s, _: s.next_due(ahead=ZERO),
+    "outbox": lambda s, _: s.outbox(),
 }
 
 
@@ -153,6 +159,9 @@ class PlaceCases(StoreCases):
         assert list(await store.begin_redrive([], by="eve", force=False, lease=LONG)) == []
         await store.enqueue([])
         await store.free([], owner=ANN)
+        assert list(await store.schedule([])) == []
+        await store.sent([], owner=ANN)
+        await store.put_back([], owner=ANN, delay=LONG)
         assert dict(await store.counts()) == {}
 
     async def test_a_batch_of_a_thousand_is_one_call(self, desk: Desk) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from brokerq.broker import Broker
 from brokerq.clock import SystemClock
 from brokerq.store import Store
 from brokerq.testing.store_contract import StoreContract
-from brokerq.testing.store_harness import StoreHarness
+from brokerq.testing.store_harness import ProgramConnection, StoreHarness
 
 APP = "shop"
 
@@ -37,6 +39,9 @@ class SqliteHarness(StoreHarness):
 
     async def pass_time(self, duration: timedelta) -> None:
         await asyncio.sleep(duration.total_seconds())
+
+    def connection(self) -> AbstractContextManager[ProgramConnection]:
+        return closing(sqlite3.connect(self.options.path))
 
     async def another(self, prefix: str | None = None) -> Store:
         backend = connect(self.options, prefix=prefix or APP, clock=self.clock)

@@ -7,14 +7,15 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from brokerq_memory import MemoryStore
+from brokerq_memory import MemoryBroker, MemoryStore
 from brokerq_sqlite import SqliteStore
 
 from brokerq import BrokerQ, Letter, LetterFilter, Limits, Report, RetryPolicy
@@ -25,6 +26,7 @@ from brokerq.engine import intake, slots
 from brokerq.engine import worker as worker_module
 from brokerq.errors import StoreUnavailableError
 from brokerq.message import Message
+from tests.narrow import NarrowBroker, Narrowness
 
 APP = "shop"
 AT_ONCE = RetryPolicy(max_attempts=3, initial="5ms", jitter="none")
@@ -131,6 +133,36 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def bq(place: Place) -> BrokerQ:
     """One app, retrying at once; it is opened by its first use and closed after the test."""
     return place.app(retry=AT_ONCE)
+
+
+@dataclass(slots=True)
+class NarrowPlace(Place):
+    """A place in memory whose broker can do less; set `how` before an app is opened."""
+
+    how: Narrowness = field(default_factory=Narrowness)
+
+    async def broker(self) -> NarrowBroker:
+        """Return the broker as the app sees it, opened."""
+        inner = self.backends().broker
+        assert isinstance(inner, MemoryBroker)
+        broker = NarrowBroker(inner, self.how)
+        await broker.open()
+        return broker
+
+
+@pytest.fixture
+async def narrow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NarrowPlace]:
+    place = NarrowPlace(f"memory://{uuid4()}")
+
+    def opened(*args: Any, **kwargs: Any) -> Backends:
+        backends = open_backends(*args, **kwargs)
+        assert isinstance(backends.broker, MemoryBroker)
+        return replace(backends, broker=NarrowBroker(backends.broker, place.how))
+
+    monkeypatch.setattr("brokerq.session.open_backends", opened)
+    yield place
+    for bq in place.opened:
+        await bq.close()
 
 
 @dataclass(slots=True)

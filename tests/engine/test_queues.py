@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from datetime import timedelta
 
 import pytest
 
 from brokerq import BrokerQ, Context, State
 from brokerq.engine import upkeep
-from tests.engine.conftest import AT_ONCE, eventually, working
+from brokerq.errors import CapabilityError
+from tests.engine.conftest import AT_ONCE, NarrowPlace, eventually, working
+from tests.narrow import Narrowness
 
 EACH = 250
 WARM = 80
@@ -183,3 +186,19 @@ async def test_a_death_lets_the_next_of_its_key_run(bq: BrokerQ) -> None:
         await work.options(order="one").publish(number)
     await bq.run_worker(burst=True)
     assert ran == [0, 0, 0, 1]
+
+
+async def test_a_job_that_may_run_for_longer_than_the_broker_waits_is_refused_at_the_start(
+    narrow: NarrowPlace,
+) -> None:
+    narrow.how = Narrowness(max_hold=timedelta(minutes=30))
+    bq = narrow.app()
+
+    @bq.job(timeout="1h")
+    async def report() -> None: ...
+
+    await report.publish()
+    with pytest.raises(CapabilityError, match=r"'report' has timeout=1h.*30m"):
+        await bq.run_worker(burst=True)
+    [stats] = await bq.queues.stats()
+    assert stats.ready == 1

@@ -14,12 +14,13 @@ import pytest
 from brokerq_sqlite.queries import load
 from brokerq_sqlite.session import migrations
 
-TABLES = "messages|jobs|payloads|keys|letters"
+TABLES = "messages|jobs|payloads|keys|letters|outbox"
 NAMES = sorted(
     Path(entry.name).stem
     for entry in resources.files("brokerq_sqlite.queries").iterdir()
     if entry.name.endswith(".sql")
 )
+ORDERED = ["claim_messages", "find_ended", "find_next_kept_message", "search_jobs"]
 INDEXES = ["jobs_by_state", "jobs_by_key", "jobs_by_correlation"]
 FILTERS = ["state = 'dead' AND id < 'z'", "user_key = 'k'", "correlation = 'c'"]
 
@@ -46,7 +47,7 @@ def test_no_statement_walks_through_a_whole_table(db: sqlite3.Connection, name: 
     assert [line for line in lines if re.search(rf"SCAN ({TABLES})\b(?! USING)", line)] == []
 
 
-@pytest.mark.parametrize("name", ["claim_messages", "find_ended", "search_jobs"])
+@pytest.mark.parametrize("name", ORDERED)
 def test_what_is_wanted_in_order_is_not_sorted(db: sqlite3.Connection, name: str) -> None:
     statement = load(name).replace("{index}", "")
     if name == "search_jobs":
@@ -61,3 +62,8 @@ def test_a_search_uses_the_index_for_what_is_asked(
     search = load("search_jobs").replace("{index}", f"INDEXED BY {index}")
     (line, *_) = plan(db, f"{search} AND {condition} ORDER BY id DESC LIMIT 10")
     assert f"USING INDEX {index} (app=? AND" in line
+
+
+@pytest.mark.parametrize("name", ["put_back_kept_messages", "remove_sent_messages"])
+def test_rows_that_are_named_are_found_by_their_number(db: sqlite3.Connection, name: str) -> None:
+    assert "USING INTEGER PRIMARY KEY" in plan(db, load(name))[0]

@@ -37,6 +37,21 @@ def test_a_published_job_is_listed_run_and_shown(shop: Shop) -> None:
     assert "succeeded" in text
 
 
+def test_hidden_fields_are_hidden_and_exported_whole(shop: Shop) -> None:
+    job_id = shop.do("publish", "login", "--arg", "token=s3cret")
+    shop.work()
+    letter = shop.read("dlq", "show", job_id)["letter"]
+    assert letter["payload"] == {"token": "***"}
+    assert letter["error_message"] == "*** is not known"
+    assert "s3cret" not in shop.do("dlq", "show", job_id)
+    assert '{\\"token\\":\\"s3cret\\"}' in shop.do("dlq", "export", job_id)
+    (shop.folder / "repaired").touch()
+    shop.do("dlq", "redrive", job_id)
+    shop.work()
+    job = shop.read("jobs", "show", job_id)["job"]
+    assert (job["payload"], job["result"]) == ({"token": "***"}, {"token": "***"})
+
+
 def test_arguments_may_come_as_json_from_stdin_and_one_by_one(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +253,7 @@ def test_without_an_app_the_command_says_how_to_name_one(
     [
         ("sqlite:////no/such/folder/x.db", 5, "no/such/folder"),
         ("rabbit://user:hunter2@host", 2, "did you mean amqp://?"),
-        ("amqp://user:hunter2@host", 2, "this version of brokerq has no adapter for amqp://"),
+        ("redis://user:hunter2@host", 2, "redis:// is no broker, only a store"),
     ],
 )
 def test_a_broker_that_cannot_be_used_is_one_line(

@@ -11,8 +11,10 @@ import pytest
 from brokerq_memory.broker import CAPABILITIES as MEMORY
 from brokerq_sqlite.broker import CAPABILITIES as SQLITE
 
+from brokerq import BrokerQ
 from brokerq.broker import Capabilities, Ordering, QueueSpec
-from brokerq.explain import capability_table, explanation, needs
+from brokerq.errors import CapabilityError
+from brokerq.explain import capability_table, explanation, needs, refuse_long_runs
 from tests.unit.cli_app import Shop, open_shop
 
 PLAIN: Capabilities = replace(
@@ -22,6 +24,7 @@ PLAIN: Capabilities = replace(
     max_delay=timedelta(minutes=15),
     max_body=256 * 1024,
     lease=None,
+    max_hold=None,
 )
 
 
@@ -43,7 +46,7 @@ def test_the_table_has_a_column_for_each_broker_and_a_row_for_each_capability() 
     )
     assert "| longest delay | any | any | 15m; the core adds any |" in lines
     assert "| largest message | 1 MiB | 16 MiB | 256 KiB |" in lines
-    assert len(lines) - 2 == 10
+    assert len(lines) - 2 == 11
 
 
 def test_what_a_queue_needs_and_the_broker_cannot_keep_is_said() -> None:
@@ -59,10 +62,47 @@ def test_what_a_queue_needs_and_the_broker_cannot_keep_is_said() -> None:
     assert "needs nothing special" in text
 
 
+def test_a_job_that_may_run_for_too_long_is_told_and_refused() -> None:
+    bq = BrokerQ("shop", url="memory://")
+
+    @bq.job(timeout="30m")
+    async def brief() -> None: ...
+
+    @bq.job(timeout="30m1s")
+    async def long() -> None: ...
+
+    @bq.job(queue="slow", timeout=None)
+    async def endless() -> None: ...
+
+    jobs = bq.registry.jobs.values()
+    queues = [queue.spec for queue in bq.registry.queues.values()]
+    limited = replace(MEMORY, max_hold=timedelta(minutes=30))
+    assert needs(queues, MEMORY, jobs) == []
+    refuse_long_runs(jobs, MEMORY)
+    assert [(n.queue, n.what, n.kept) for n in needs(queues, limited, jobs)] == [
+        ("default", "job 'long' has timeout=30m1s", False),
+        ("slow", "job 'endless' has timeout=None", False),
+    ]
+    text = explanation(where="x", can=limited, stored=True, queues=queues, jobs=jobs)
+    assert "NOT KEPT: job 'long' has timeout=30m1s: the broker takes back what runs for 30m" in text
+    with pytest.raises(
+        CapabilityError, match=r"'long'.*30m1s.*30m.*a timeout below that.*'endless'"
+    ):
+        refuse_long_runs(jobs, limited)
+
+
 def test_an_order_that_bars_delays_is_said() -> None:
     [need] = needs([QueueSpec(name="q", ordered=True)], replace(MEMORY, delayed_ordering=False))
     assert need.kept
     assert "a delay is refused" in need.how
+
+
+def test_an_order_that_bars_delays_needs_a_store() -> None:
+    ordered = [QueueSpec(name="q", ordered=True)]
+    [need] = needs(ordered, replace(MEMORY, delayed_ordering=False), stored=False)
+    assert not need.kept
+    assert "lose their place" in need.how
+    assert all(need.kept for need in needs(ordered, MEMORY, stored=False))
 
 
 def test_an_app_is_explained_with_its_queues(shop: Shop) -> None:
@@ -82,6 +122,7 @@ def test_a_url_is_explained_without_an_app_and_without_its_credentials(
     assert document["store"] is False
     assert document["capabilities"]["lease_seconds"] == 30
     assert document["capabilities"]["max_delay_seconds"] is None
+    assert document["capabilities"]["max_hold_seconds"] is None
     assert list(shop.folder.glob("*.db")) == []
     assert "Without a store there is no:\n  - idempotency" in shop.do("explain", "memory://")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -39,23 +39,16 @@ class Recorder(Publisher):
         default_factory=list[tuple[str, Given, PublishOptions]]
     )
 
-    async def publish_job(
-        self,
-        job: AnyJob,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        options: PublishOptions,
-    ) -> JobHandle[Any]:
-        return (await self.publish_jobs(job, [(args, kwargs)], options))[0]
-
     async def publish_jobs(
         self, job: AnyJob, payloads: Sequence[Given], options: PublishOptions
     ) -> list[JobHandle[Any]]:
         self.published += [(job.name, payload, options) for payload in payloads]
         return [JobHandle(str(n), cast("Any", None)) for n in range(len(payloads))]
 
-    def run_sync(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run(coroutine)
+    def publish_jobs_sync(
+        self, job: AnyJob, payloads: Sequence[Given], options: PublishOptions
+    ) -> list[JobHandle[Any]]:
+        return asyncio.run(self.publish_jobs(job, payloads, options))
 
 
 @pytest.fixture

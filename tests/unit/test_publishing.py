@@ -30,6 +30,7 @@ CAN = Capabilities(
     max_delay=None,
     max_batch=10,
     lease=None,
+    max_hold=None,
     ordering=Ordering.PER_KEY,
     delayed_ordering=False,
     max_levels=None,

@@ -163,6 +163,17 @@ def test_a_retry_is_a_copy_where_the_message_cannot_wait_or_must_change(
     assert needed is copy
 
 
+@pytest.mark.parametrize("counts_in_message", [True, False])
+def test_where_a_copy_would_lose_its_place_there_is_none(*, counts_in_message: bool) -> None:
+    assert not needs_copy(
+        State.RETRYING,
+        MINUTE,
+        in_place=SECOND,
+        counts_in_message=counts_in_message,
+        may_copy=False,
+    )
+
+
 def test_a_copy_is_the_same_message_but_for_its_counts_and_its_first_delay() -> None:
     copy = next_copy(MESSAGE, epoch=2, attempts=2, crashes=0)
     head = read_head(copy)

@@ -1,0 +1,120 @@
+"""From a delivery to what is claimed, and from its claim to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from brokerq.broker import Delivery
+from brokerq.engine.lanes import LaneReader
+from brokerq.engine.run import Run
+from brokerq.message import Message
+from brokerq.outcome import Unrunnable
+from brokerq.payload import fingerprint
+from brokerq.record import Claimed
+from brokerq.registry import Registry
+from brokerq.store import Claim, NewJob
+from brokerq.wire import Head, WireError, adopt, read_head
+
+_WRITTEN_BY_BROKERQ = ("bq-id", "bq-job", "bq-first-at")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Arrival:
+    """A delivery whose headers were read.
+
+    Attributes:
+        unreadable: Why the headers cannot be read; `head` is then a makeshift.
+    """
+
+    source: LaneReader
+    delivery: Delivery
+    message: Message
+    head: Head
+    unreadable: str | None = None
+
+
+def read_arrival(
+    source: LaneReader,
+    delivery: Delivery,
+    registry: Registry,
+    *,
+    new_id: Callable[[], str],
+    now: datetime,
+) -> Arrival:
+    """Read the headers; what a message written by hand leaves out is filled in."""
+    message = delivery.message
+    if not all(map(message.headers.get, _WRITTEN_BY_BROKERQ)):
+        queue = registry.queues.get(delivery.lane.queue)
+        message = adopt(
+            message,
+            id=delivery.id or new_id(),
+            default_job=queue.default_job if queue is not None else None,
+            now=now,
+        )
+    try:
+        head = _keyed(read_head(message), message, registry)
+    except WireError as exc:
+        id_, job = (_as_text(message.headers.get(name, "")) for name in ("bq-id", "bq-job"))
+        message = replace(message, headers={**message.headers, "bq-id": id_})
+        head = Head(id=id_, job=job, first_at=now)
+        unreadable = str(exc) if "bq-job" in message.headers else None
+        return Arrival(
+            source=source, delivery=delivery, message=message, head=head, unreadable=unreadable
+        )
+    return Arrival(source=source, delivery=delivery, message=message, head=head)
+
+
+def _keyed(head: Head, message: Message, registry: Registry) -> Head:
+    """Give a message written by hand the key that a publisher would have given it."""
+    definition = registry.jobs.get(head.job)
+    if definition is None or definition.idempotency_key is None or head.fingerprint is not None:
+        return head
+    if head.key is not None:
+        return head._replace(fingerprint=_fingerprint(message.body))
+    try:
+        key = definition.key(definition.signature.decode(message.body))
+    except Exception:  # noqa: BLE001 - a body that does not fit is found when it is decoded
+        return head
+    return head._replace(key=key, fingerprint=_fingerprint(message.body))
+
+
+def claim_for(arrival: Arrival, *, owner: str, lease: timedelta) -> Claim:
+    """Return the claim of an arrival."""
+    lane = arrival.delivery.lane
+    job = NewJob(head=arrival.head, message=arrival.message, queue=lane.queue, level=lane.level)
+    return Claim(job=job, owner=owner, lease=lease)
+
+
+def begin(arrival: Arrival, claimed: Claimed, registry: Registry, *, recorded: bool) -> Run:
+    """Return the run of an arrival that was claimed; one that cannot be read has ended."""
+    definition = registry.jobs.get(arrival.head.job)
+    policy = registry.policy if definition is None else definition.retry
+    if arrival.head.max_attempts is not None:
+        policy = replace(policy, max_attempts=arrival.head.max_attempts, stop=None)
+    run = Run(
+        source=arrival.source,
+        delivery=arrival.delivery,
+        message=arrival.message,
+        head=arrival.head,
+        claimed=claimed,
+        policy=policy,
+        recorded=recorded,
+        definition=definition,
+    )
+    if arrival.unreadable is not None:
+        run.outcome = Unrunnable(reason="undecodable", detail=arrival.unreadable)
+    return run
+
+
+def _as_text(header: str) -> str:
+    """Return what a store can keep of a header that may hold half a surrogate pair."""
+    return header.encode("utf-8", "backslashreplace").decode()
+
+
+def _fingerprint(body: bytes) -> str | None:
+    try:
+        return fingerprint(body)
+    except ValueError:
+        return None
