@@ -128,9 +128,10 @@ def effects_accounted(story: Story) -> list[str]:
 
 
 def no_phantom(story: Story) -> list[str]:
-    """Whatever ran was asked for, with these arguments, and not refused."""
-    attempted = {entry.more["n"] for entry in of(story.entries, "attempted")}
-    refused = {entry.more["n"] for entry in of(story.entries, "refused")}
+    """Whatever ran was asked for, with these arguments, and not refused each time."""
+    attempted = Counter(entry.more["n"] for entry in of(story.entries, "attempted"))
+    refusals = Counter(entry.more["n"] for entry in of(story.entries, "refused"))
+    refused = {n for n, times in refusals.items() if times == attempted[n]}
     known = {entry.more["id"]: entry.more["n"] for entry in of(story.entries, "confirmed")}
     found: list[str] = []
     for job_id, begun in _by_job(of(story.entries, "begin")).items():

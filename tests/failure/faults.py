@@ -49,6 +49,10 @@ STORE_CALLS = (
     "begin_redrive",
     "end_redrive",
     "publish_recorded",
+    "schedule",
+    "take",
+    "sent",
+    "put_back",
 )
 BROKER_CALLS = ("publish", "discard")
 

@@ -60,6 +60,7 @@ def build_app(
     """Return the app, not yet opened."""
     bq = BrokerQ(
         "failure",
+        prefix=place.prefix,
         url=place.url,
         store_url=place.store_url,
         clock=clock,

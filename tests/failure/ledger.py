@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from brokerq import Context
 
-Kind = Literal["begin", "effect", "end", "attempted", "confirmed", "refused", "report"]
+Kind = Literal["begin", "effect", "end", "attempted", "confirmed", "refused", "unknown", "report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +79,15 @@ class Ledger:
 
 
 def read(path: str | Path) -> list[Entry]:
-    """Return the entries in the order in which they were written."""
+    """Return the entries in the order in which they were written.
+
+    Whoever reads while another writes may see the beginning of a line: it is not there yet.
+    """
     file = Path(path)
     if not file.exists():
         return []
-    return [Entry(**json.loads(line)) for line in file.read_text("utf-8").splitlines()]
+    whole, _, _ = file.read_bytes().rpartition(b"\n")
+    return [Entry(**json.loads(line)) for line in whole.splitlines()]
 
 
 def of(entries: list[Entry], kind: Kind, job_id: str | None = None) -> list[Entry]:

@@ -16,6 +16,7 @@ from typing import Self
 import pytest
 
 from tests.failure.spec import Spec
+from tests.services.sqs import CREDENTIALS
 
 ROOT = Path(__file__).parents[2]
 LOOK = 0.02
@@ -29,6 +30,7 @@ class Spawner:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.failure.spawner"],
             cwd=ROOT,
+            env={**os.environ, **CREDENTIALS},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -6,17 +6,24 @@ import asyncio
 import logging
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import brokerq_sqlite
+import brokerq_sqs.broker
+import brokerq_sqs.client
+from brokerq_sqlite.broker import CAPABILITIES, SqliteBroker
 from brokerq_sqlite.session import Options
+from brokerq_sqs.persistence import Persistence
 
 from brokerq import BrokerQ, client, redriving
-from brokerq.engine import intake, upkeep, worker
-from brokerq.errors import BrokerqError
+from brokerq.engine import intake, relay, upkeep, worker
+from brokerq.errors import BrokerqError, ConnectionLostError, PublishError
 from brokerq.url import Url
 from tests.failure.faults import Faults, install
 from tests.failure.jobs import Scribe, build_app
@@ -24,6 +31,7 @@ from tests.failure.ledger import Ledger
 from tests.failure.spec import Spec
 
 ABANDONED = 1
+UNREACHABLE = 69
 INTERRUPTED = 143
 logger = logging.getLogger("tests.failure")
 
@@ -32,7 +40,7 @@ def play(spec: Spec) -> int:
     """Do what the spec says; return the exit code."""
     logging.basicConfig(filename=spec.log, level=logging.INFO, format="%(process)d %(message)s")
     faults = Faults(spec.fault, spec.outage, Path(spec.log).parent)
-    install(faults, stepwise=spec.place.store_url is not None, copies=spec.copies)
+    install(faults, stepwise=spec.place.stepwise, copies=spec.copies)
     _shorten(spec)
     scribe = Scribe(ledger=Ledger(spec.place.ledger), reach=faults.reach)
     bq = build_app(spec.place, scribe)
@@ -43,6 +51,10 @@ def play(spec: Spec) -> int:
             return asyncio.run(_publish(bq, spec, scribe.ledger))
         case "redriver":
             return asyncio.run(_redrive(bq, spec))
+        case "relay":
+            return asyncio.run(_relay(bq, spec))
+        case "seller":
+            return _sell(bq, spec, scribe)
 
 
 def _shorten(spec: Spec) -> None:
@@ -51,6 +63,8 @@ def _shorten(spec: Spec) -> None:
     changes: list[tuple[Any, str, Any]] = [
         (client, "RESERVATION", held),
         (redriving, "LEASE", held),
+        (relay, "LEASE", held),
+        (relay, "POLL", 0.1),
         (upkeep, "SWEEP_INTERVAL", 0.2),
         (intake, "APART", timedelta(milliseconds=100)),
         (worker, "GIVE_WAY", timedelta(seconds=1)),
@@ -64,14 +78,35 @@ def _shorten(spec: Spec) -> None:
             return replace(read_options(url), max_pages=pages)
 
         changes.append((brokerq_sqlite, "read_options", limited))
+    timeout = spec.place.call_timeout
+    if timeout is not None:
+        persistence = partial(Persistence, patience=2 * timeout)
+        changes += [
+            (brokerq_sqs.broker, "Persistence", persistence),
+            (brokerq_sqs.client, "CALL_TIMEOUT", timeout),
+            (brokerq_sqs.client, "POLL_TIMEOUT", 1 + timeout),
+        ]
     for module, name, value in changes:
         setattr(module, name, value)
+    if spec.place.max_delay is not None:
+        limited_broker: Any = SqliteBroker
+        limited_broker.capabilities = limited_capabilities(spec.place.max_delay)
+
+
+def limited_capabilities(max_delay: float) -> property:
+    """Return the capabilities of a SQLite broker that keeps short delays only."""
+    limited = replace(CAPABILITIES, max_delay=timedelta(seconds=max_delay))
+    return property(lambda _: limited)
 
 
 async def _work(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
     """Run a worker as a program does that obeys SIGTERM: once gently, twice at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    try:
+        await bq.open()
+    except ConnectionLostError:
+        return UNREACHABLE
     async with bq:
         running = asyncio.create_task(
             bq.run_worker(
@@ -98,22 +133,57 @@ async def _work(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
 
 
 async def _publish(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
+    async def publish(job: str, arguments: dict[str, Any], key: str | None) -> None:
+        n = arguments["n"]
+        ledger.write("attempted", n=n)
+        try:
+            handle = await bq.publish(job, arguments, key=key, delay=spec.delay)
+        except BrokerqError as exc:
+            unknown = isinstance(exc, PublishError) and exc.unknown
+            ledger.write("unknown" if unknown else "refused", n=n, error=str(exc))
+        else:
+            ledger.write("confirmed", n=n, id=handle.id)
+
     async with bq:
-        for job, arguments, key in spec.publish:
-            n = arguments["n"]
-            ledger.write("attempted", n=n)
-            try:
-                handle = await bq.publish(job, arguments, key=key)
-            except BrokerqError as exc:
-                ledger.write("refused", n=n, error=str(exc))
-            else:
-                ledger.write("confirmed", n=n, id=handle.id)
+        for start in range(0, len(spec.publish), spec.together):
+            batch = spec.publish[start : start + spec.together]
+            await asyncio.gather(*(publish(*each) for each in batch))
     return 0
 
 
 async def _redrive(bq: BrokerQ, spec: Spec) -> int:
     async with bq:
         await bq.dead_letters.redrive(spec.redrive, by="a test")
+    return 0
+
+
+async def _relay(bq: BrokerQ, spec: Spec) -> int:
+    """Run a relay until nothing is left, or until it is asked to stop."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    async with bq:
+        await bq.run_relay(burst=spec.burst, stop=stop)
+    return 0
+
+
+def _sell(bq: BrokerQ, spec: Spec, scribe: Scribe) -> int:
+    """Write orders and publish their jobs, both in one transaction of this program's own."""
+    url = spec.place.store_url or spec.place.url
+    bq.open_sync()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db:
+        with db:
+            db.execute("CREATE TABLE IF NOT EXISTS orders (n INTEGER)")
+        for job, arguments, key in spec.publish:
+            n = arguments["n"]
+            scribe.ledger.write("attempted", n=n)
+            with db:
+                db.execute("INSERT INTO orders VALUES (?)", (n,))
+                handle = bq.publish_sync(job, arguments, key=key, connection=db)
+                scribe.reach("before commit")
+            scribe.ledger.write("confirmed", n=n, id=handle.id)
+            scribe.reach("after commit")
+    bq.close_sync()
     return 0
 
 

@@ -51,6 +51,7 @@ class Scene:
         in_steps: bool = False,
         lease: float = 1.0,
         disk: Path | None = None,
+        max_delay: float | None = None,
     ) -> Self:
         """Make one in the folder.
 
@@ -60,6 +61,8 @@ class Scene:
             in_steps: Broker and store are two databases.
             lease: Seconds.
             disk: Where the databases are instead.
+            max_delay: Seconds for which the broker can keep a message back, in every process but
+                this one.
         """
         folder = folder / uuid.uuid4().hex[:8]
         folder.mkdir()
@@ -67,8 +70,10 @@ class Scene:
         place = Place(
             url=f"sqlite:///{data}/jobs.db",
             store_url=f"sqlite:///{data}/records.db" if in_steps else None,
+            stepwise=in_steps,
             ledger=str(folder / "ledger.jsonl"),
             lease=lease,
+            max_delay=max_delay,
         )
         ledger = Ledger(place.ledger)
         bq = build_app(place, Scribe(ledger=ledger))
@@ -149,7 +154,7 @@ class Scene:
     def log(self) -> str:
         """Return the end of what the processes said."""
         path = self.folder / "processes.log"
-        return path.read_text("utf-8")[-4000:] if path.exists() else ""
+        return path.read_text("utf-8")[-20_000:] if path.exists() else ""
 
     async def view(self, job_id: str) -> JobView:
         """Return the job's record, whole."""

@@ -7,7 +7,7 @@ import signal
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-Role = Literal["worker", "publisher", "redriver"]
+Role = Literal["worker", "publisher", "redriver", "relay", "seller"]
 
 Publish = tuple[str, dict[str, Any], str | None]
 """A job, its arguments, and its idempotency key where it is not the job's own."""
@@ -48,18 +48,25 @@ class Place:
     """Where an app of these tests lives.
 
     Attributes:
-        store_url: A store of its own: then publishing and settling take one step after another, as
-            with a broker that keeps no records.
+        store_url: A store of its own: then publishing takes one step after another.
+        prefix: Of the names in the broker, where tests share one.
+        stepwise: Settling takes one step after another, too, whatever the broker can do.
         ledger: The file for what really happened.
         lease: Seconds.
         max_pages: Limit of the database file, which is full then.
+        max_delay: Seconds for which the broker can keep a message back; None: any number.
+        call_timeout: Seconds that a call of SQS may take; it is tried again for twice as long.
     """
 
     url: str
     ledger: str
     store_url: str | None = None
+    prefix: str | None = None
+    stepwise: bool = False
     lease: float = 1.0
     max_pages: int | None = None
+    max_delay: float | None = None
+    call_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +75,13 @@ class Spec:
 
     Attributes:
         log: The file for what it says.
-        burst: A worker that stops when nothing is left.
-        publish: What a publisher publishes.
+        burst: A worker, or a relay, that stops when nothing is left.
+        publish: What a publisher, or a seller, publishes.
+        together: How many of these it publishes at a time.
+        delay: With which delay.
         copies: How often a publisher sends each message to the broker.
         redrive: Ids of the jobs that a redriver puts back.
-        reservation: Seconds for which a publisher, or a redriver, holds what it has begun.
+        reservation: Seconds for which a publisher, redriver or relay holds what it has begun.
     """
 
     role: Role
@@ -84,6 +93,8 @@ class Spec:
     concurrency: int = 5
     grace: float = 5.0
     publish: tuple[Publish, ...] = ()
+    together: int = 1
+    delay: str | None = None
     copies: int = 1
     redrive: tuple[str, ...] = ()
     reservation: float = 1.0

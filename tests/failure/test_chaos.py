@@ -12,7 +12,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -24,7 +24,7 @@ from brokerq import CancelAnswer, JobFilter, JobView, LetterFilter, State
 from tests.failure.checks import Story
 from tests.failure.ledger import of
 from tests.failure.processes import Process, Spawner
-from tests.failure.roles import INTERRUPTED
+from tests.failure.roles import INTERRUPTED, UNREACHABLE
 from tests.failure.scene import Scene
 from tests.failure.spec import Fault, Publish
 
@@ -49,7 +49,15 @@ POINTS = [
 
 
 class Chaos:
-    """The schedule and what it has done so far."""
+    """The schedule and what it has done so far.
+
+    Attributes:
+        codes: How a worker may exit.
+        together: How many jobs a publisher publishes at a time.
+    """
+
+    together = 1
+    codes = frozenset({0, INTERRUPTED, -signal.SIGKILL})
 
     def __init__(self, scene: Scene, seed: int, stack: ExitStack) -> None:
         self.done: Counter[str] = Counter()
@@ -93,9 +101,8 @@ class Chaos:
         for place, worker in enumerate(self._workers):
             if worker.code is None:
                 continue
-            codes = {0, INTERRUPTED, -signal.SIGKILL}
-            assert worker.code in codes, f"exit code {worker.code}\n{self._scene.log()}"
-            if worker.code:
+            assert worker.code in self.codes, f"exit code {worker.code}\n{self._scene.log()}"
+            if worker.code not in {0, UNREACHABLE}:
                 self._scene.faults += 1
                 self.done["died"] += 1
             if again:
@@ -141,7 +148,11 @@ class Chaos:
                 fault = Fault(point=point, nth=self._random.randint(1, BATCH))
             copies = self._random.choice([1, 1, 1, 2])
             publisher = self._scene.start(
-                "publisher", publish=tuple(batch), fault=fault, copies=copies
+                "publisher",
+                publish=tuple(batch),
+                together=self.together,
+                fault=fault,
+                copies=copies,
             )
             with publisher:
                 await publisher.wait(patience=60)
@@ -187,10 +198,15 @@ class Chaos:
         return job, arguments, None
 
 
-async def wreak(scene: Scene, seed: int, seconds: float) -> None:
+async def wreak(
+    scene: Scene,
+    seed: int,
+    seconds: float,
+    begin: Callable[[Scene, int, ExitStack], Chaos] = Chaos,
+) -> None:
     with ExitStack() as stack:
         async with scene:
-            chaos = Chaos(scene, seed, stack)
+            chaos = begin(scene, seed, stack)
             await chaos.run(seconds)
             await scene.finish(patience=120)
             story = await scene.judge(slots=SLOTS)
@@ -231,6 +247,12 @@ def describe(story: Story) -> str:
     return f"{begun} runs, {crashes} crashes, {story.faults} faults, {dict(ends)}"
 
 
+def schedule() -> tuple[int, float]:
+    """Return the seed and the length of a long storm."""
+    seed = os.environ.get("BROKERQ_CHAOS_SEED") or secrets.randbelow(10**6)
+    return int(seed), float(os.environ.get("BROKERQ_CHAOS_SECONDS") or 90)
+
+
 async def test_a_short_storm_loses_nothing(tmp_path: Path, spawner: Spawner) -> None:
     await wreak(Scene.at(tmp_path, spawner, in_steps=True), seed=1, seconds=3)
 
@@ -240,8 +262,7 @@ async def test_a_short_storm_loses_nothing(tmp_path: Path, spawner: Spawner) -> 
 async def test_a_long_storm_loses_nothing(
     tmp_path: Path, spawner: Spawner, capsys: pytest.CaptureFixture[str], *, in_steps: bool
 ) -> None:
-    seed = int(os.environ.get("BROKERQ_CHAOS_SEED") or secrets.randbelow(10**6))
-    seconds = float(os.environ.get("BROKERQ_CHAOS_SECONDS") or 90)
+    seed, seconds = schedule()
     with capsys.disabled():
         print(f"\nBROKERQ_CHAOS_SEED={seed} for {seconds:.0f} s, in {tmp_path}")  # noqa: T201
         await wreak(Scene.at(tmp_path, spawner, in_steps=in_steps), seed, seconds)

@@ -12,11 +12,11 @@ import pytest
 
 from brokerq import State
 from brokerq.errors import PublishError, StorageError
-from tests.conftest import require_service
 from tests.failure.ledger import of
 from tests.failure.processes import Spawner, until
 from tests.failure.roles import ABANDONED
 from tests.failure.scene import Scene
+from tests.services.availability import require_service
 
 SIZE = 4 * 1024 * 1024
 PAGES = 60

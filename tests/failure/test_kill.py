@@ -58,19 +58,19 @@ async def kill_on(scene: Scene, fate: Fate, point: str) -> tuple[JobView, int]:
         return await scene.view(handle.id), scene.count("begin", handle.id)
 
 
-POINTS = pytest.mark.parametrize(
-    ("point", "fates", "crashes", "again"),
-    [
-        ("before claim", EVERY, 0, {0}),
-        ("after claim", EVERY, 1, {0, 1}),
-        ("after effect", WITH_EFFECT, 1, {1}),
-        ("after finish", EVERY, 0, {0}),
-        ("after follow_up", WITH_FOLLOW_UP, 0, {0}),
-        ("before settle", EVERY, 0, {0}),
-        ("after settle", EVERY, 0, {0}),
-    ],
-)
+NAMES = ("point", "fates", "crashes", "again")
 """`crashes`: what is recorded of the kill. `again`: how often the handler ran once too often."""
+BETWEEN_CALLS = [
+    ("before claim", EVERY, 0, {0}),
+    ("after claim", EVERY, 1, {0, 1}),
+    ("after effect", WITH_EFFECT, 1, {1}),
+    ("after finish", EVERY, 0, {0}),
+    ("before settle", EVERY, 0, {0}),
+    ("after settle", EVERY, 0, {0}),
+]
+POINTS = pytest.mark.parametrize(
+    NAMES, [*BETWEEN_CALLS, ("after follow_up", WITH_FOLLOW_UP, 0, {0})]
+)
 
 
 async def kill_on_all(
