@@ -1,0 +1,1 @@
+INSERT INTO {schema}.apps (prefix) VALUES (%(prefix)s) ON CONFLICT (prefix) DO NOTHING RETURNING id

@@ -1,0 +1,1 @@
+UPDATE {schema}.queues SET lease = %(lease)s WHERE app = %(app)s AND name = %(name)s

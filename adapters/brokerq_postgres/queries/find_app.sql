@@ -1,0 +1,1 @@
+SELECT id FROM {schema}.apps WHERE prefix = %(prefix)s

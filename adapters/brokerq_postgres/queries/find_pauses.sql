@@ -1,0 +1,1 @@
+SELECT queue FROM {schema}.pauses WHERE app = %(app)s

@@ -1,0 +1,1 @@
+SELECT FROM {schema}.jobs WHERE app = %(app)s AND id = %(id)s AND shown

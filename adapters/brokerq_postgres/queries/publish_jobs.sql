@@ -1,0 +1,38 @@
+-- Messages without an ordering key and the first records of their jobs, which have no key and are
+-- not known yet: else this fails as a whole.
+WITH sent AS MATERIALIZED (
+    SELECT
+        sent.*, now() + delay * interval '1 microsecond' AS at,
+        CASE WHEN due_at > now() THEN 'scheduled' ELSE 'queued' END AS state
+    FROM unnest(
+        %(lanes)s::integer[], %(delays)s::bigint[], %(tenants)s::text[], %(job_ids)s::text[],
+        %(headers)s::text[], %(bodies)b::bytea[], %(ids)s::text[], %(first_ats)s::timestamptz[],
+        %(epochs)s::integer[], %(attempts)s::integer[], %(crashes)s::integer[],
+        %(due_ats)s::timestamptz[], %(expires_ats)s::timestamptz[], %(redrives)s::integer[],
+        %(jobs)s::text[], %(queues)s::text[], %(levels)s::text[], %(tags)s::text[],
+        %(correlations)s::text[], %(causes)s::text[]
+    ) AS sent (
+        lane, delay, tenant, job_id, headers, body, id, first_at, epoch, attempts, crashes, due_at,
+        expires_at, redrives, job, queue, level, tags, correlation, cause
+    )
+),
+published AS (
+    INSERT INTO {schema}.messages (lane, ready_at, due_at, tenant, job_id, headers, body)
+    SELECT lane, at, at, tenant, job_id, headers, body FROM sent
+),
+kept AS (
+    INSERT INTO {schema}.payloads (app, id, headers, body)
+    SELECT %(app)s, id, headers, body FROM sent
+    ON CONFLICT (app, id) DO NOTHING
+)
+INSERT INTO {schema}.jobs (
+    app, id, state, first_at, epoch, claimed, attempts, crashes, fence, lease_until, due_at,
+    expires_at, redrives, cancelling, job, queue, level, tags, correlation, cause, history
+)
+SELECT
+    %(app)s, id, state, first_at, epoch, false, attempts, crashes, 0, 0, due_at, expires_at,
+    redrives, false, job, queue, level, tags, correlation, cause,
+    format(
+        E'%%s %%s %%s\n', state, (extract(epoch FROM now()) * 1000000)::bigint, attempts
+    )
+FROM sent

@@ -1,0 +1,1 @@
+DELETE FROM {schema}.outbox WHERE job_id = %(job_id)s AND app = %(app)s

@@ -1,0 +1,1 @@
+DELETE FROM {schema}.keys WHERE app = %(app)s AND key = ANY (%(keys)s::text[])

@@ -1,0 +1,1 @@
+DELETE FROM {schema}.pauses WHERE app = %(app)s AND queue = %(queue)s
