@@ -1,0 +1,40 @@
+"""What RabbitMQ and its client say went wrong -> which of our errors it is, and what to do."""
+
+from __future__ import annotations
+
+from brokerq.errors import ConnectionLostError
+
+NOT_FOUND = 404
+LOCKED = 405
+PRECONDITION_FAILED = 406
+ACCESS_REFUSED = 403
+
+
+class ChannelRefusedError(ConnectionLostError):
+    """The broker has closed one channel because of what was asked on it; others are not touched.
+
+    Attributes:
+        code: As in HTTP: 403 no permission, 404 missing, 405 locked, 406 other than declared.
+        text: What the broker says.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"RabbitMQ closed the channel: {code} {text}")
+        self.code = code
+        self.text = text
+
+
+def not_open() -> ConnectionLostError:
+    """Return the error of a use before `open`, or after `close`."""
+    return ConnectionLostError("the RabbitMQ broker is not open: call open() first")
+
+
+def consumer_closed() -> ConnectionLostError:
+    """Return the error of a use of a consumer that was left."""
+    return ConnectionLostError("the consumer is closed, or its broker is: open a new one")
+
+
+def unreachable(hosts: str, exc: BaseException) -> ConnectionLostError:
+    """Return the error of a broker that none of the URL's hosts leads to."""
+    why = str(exc) or type(exc).__name__
+    return ConnectionLostError(f"RabbitMQ cannot be reached at {hosts}: {why}")

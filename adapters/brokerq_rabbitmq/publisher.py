@@ -1,0 +1,216 @@
+"""Publishes with confirms: many at a time, each until a deadline, again where nobody knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from brokerq.errors import BrokerqError, ConnectionLostError
+from brokerq_rabbitmq.client import Channel, NackedError, ReturnedError
+from brokerq_rabbitmq.connection import Connection
+from brokerq_rabbitmq.errors import NOT_FOUND, ChannelRefusedError
+from brokerq_rabbitmq.wire import HeaderTable
+
+WINDOW = 500
+"""Messages that one broker object has sent and not seen confirmed."""
+_RUNNERS = 200
+_PAUSE = 0.2
+
+
+class Parcel(NamedTuple):
+    """A message as it is sent. The exchange without a name leads to the queue that the key names.
+
+    Attributes:
+        id: The broker's `message_id`.
+    """
+
+    exchange: str
+    key: str
+    id: str | None
+    headers: HeaderTable
+    body: bytes
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of parcels, by position; those not named are confirmed.
+
+    Attributes:
+        failed: Definitely not taken, and why.
+        unknown: Sent at least once, and nobody knows; why.
+        returned: Those of `failed` that no queue takes.
+    """
+
+    failed: dict[int, str] = field(default_factory=dict[int, str])
+    unknown: dict[int, str] = field(default_factory=dict[int, str])
+    returned: set[int] = field(default_factory=set[int])
+
+    def taken(self, position: int) -> bool:
+        """Tell whether the broker has taken responsibility."""
+        return position not in self.failed and position not in self.unknown
+
+
+class Publisher:
+    """Sends parcels over one connection.
+
+    What may break a channel, an exchange that is gone, has one of its own.
+    """
+
+    def __init__(self, connection: Connection, *, timeout: float, random: Random) -> None:
+        self._connection = connection
+        self._timeout = timeout
+        self._random = random
+        self._channels: dict[bool, Channel] = {}
+        self._opening = asyncio.Lock()
+        self._window = asyncio.Semaphore(WINDOW)
+
+    async def send(self, parcels: Sequence[Parcel]) -> Outcome:
+        """Return what became of each parcel, at the latest when the timeout is over.
+
+        Where nobody knows the parcel is sent again, under the same id, while there is time.
+        """
+        outcome = Outcome()
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        direct = [n for n, parcel in enumerate(parcels) if not parcel.exchange]
+        delayed = [n for n, parcel in enumerate(parcels) if parcel.exchange]
+        sends = [
+            self._send(parcels, group, outcome, deadline, on_ladder=on_ladder)
+            for group, on_ladder in ((direct, False), (delayed, True))
+            if group
+        ]
+        if len(sends) == 1:
+            await sends[0]
+        else:
+            await asyncio.gather(*sends)
+        return outcome
+
+    async def _send(
+        self,
+        parcels: Sequence[Parcel],
+        positions: list[int],
+        outcome: Outcome,
+        deadline: float,
+        *,
+        on_ladder: bool,
+    ) -> None:
+        sending = _Sending(parcels, positions, outcome)
+        try:
+            async with asyncio.timeout_at(deadline):
+                while sending.left:
+                    try:
+                        channel = await self._channel(on_ladder=on_ladder)
+                        await self._once(channel, sending)
+                    except ConnectionLostError as exc:
+                        sending.why = str(exc)
+                    if sending.left:
+                        await asyncio.sleep(_PAUSE * (0.5 + self._random.random()))
+        except TimeoutError:
+            sending.give_up(f"not confirmed within {self._timeout:g} s")
+        except BrokerqError as exc:
+            sending.give_up(str(exc))
+
+    async def _channel(self, *, on_ladder: bool) -> Channel:
+        link = await self._connection.link()
+        await link.until_unblocked()
+        channel = self._channels.get(on_ladder)
+        if channel is not None and channel.alive:
+            return channel
+        async with self._opening:
+            channel = self._channels.get(on_ladder)
+            if channel is None or not channel.alive:
+                channel = self._channels[on_ladder] = await link.channel(confirms=True)
+        return channel
+
+    async def _once(self, channel: Channel, sending: _Sending) -> None:
+        """Send what is left; what is still left afterwards has met a loss."""
+        turns = sending.begin()
+        if len(sending.left) == 1:
+            await self._run(channel, sending, turns)
+            return
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_RUNNERS, len(sending.left))):
+                group.create_task(self._run(channel, sending, turns))
+
+    async def _run(self, channel: Channel, sending: _Sending, turns: Iterator[int]) -> None:
+        for position in turns:
+            parcel = sending.parcels[position]
+            async with self._window:
+                sending.sent(position)
+                try:
+                    await channel.publish(
+                        exchange=parcel.exchange,
+                        key=parcel.key,
+                        message_id=parcel.id,
+                        headers=parcel.headers,
+                        body=parcel.body,
+                    )
+                except NackedError:
+                    sending.refused(position, "its queue is full, or cannot store it now")
+                except ReturnedError:
+                    sending.refused(position, "no queue takes it", returned=True)
+                except ChannelRefusedError as exc:
+                    if exc.code == NOT_FOUND and f"'{parcel.exchange}'" in exc.text:
+                        sending.refused(position, exc.text)
+                    sending.why = str(exc)
+                    return
+                except ConnectionLostError as exc:
+                    sending.why = str(exc)
+                    return
+                else:
+                    sending.confirmed(position)
+
+
+class _Sending:
+    """One group of parcels on its way.
+
+    Attributes:
+        left: Positions that have no answer yet.
+        why: What happened last to those.
+    """
+
+    def __init__(
+        self, parcels: Sequence[Parcel], positions: Sequence[int], outcome: Outcome
+    ) -> None:
+        self.parcels = parcels
+        self.left = dict.fromkeys(positions)
+        self.why = ""
+        self._outcome = outcome
+        self._sent: set[int] = set()
+        self._lost: set[int] = set()
+
+    def begin(self) -> Iterator[int]:
+        """Return the positions of a new pass; what the last one sent may have been taken."""
+        self._lost |= self._sent
+        self._sent.clear()
+        return iter(list(self.left))
+
+    def sent(self, position: int) -> None:
+        """Note that the broker may get it from now on."""
+        self._sent.add(position)
+
+    def confirmed(self, position: int) -> None:
+        """Note that the broker has taken it."""
+        self._sent.discard(position)
+        del self.left[position]
+
+    def refused(self, position: int, why: str, *, returned: bool = False) -> None:
+        """Note that the broker has not taken it this time."""
+        self._sent.discard(position)
+        del self.left[position]
+        if position in self._lost:
+            self._outcome.unknown[position] = why
+        else:
+            self._outcome.failed[position] = why
+            if returned:
+                self._outcome.returned.add(position)
+
+    def give_up(self, why: str) -> None:
+        """Note that time is over."""
+        reason = f"{why}: {self.why}" if self.why else why
+        for position in self.left:
+            was_sent = position in self._sent or position in self._lost
+            (self._outcome.unknown if was_sent else self._outcome.failed)[position] = reason
+        self.left.clear()
