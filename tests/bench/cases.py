@@ -2,22 +2,29 @@
 
 import asyncio
 import json
+import os
+import random
 import resource
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 from brokerq_sqlite.lock import FileLock
 
 from brokerq import BrokerQ
+from tests.bench.meter import Figures, Meter
 
 BATCH = 1000
-Figures = dict[str, float]
+SPREAD = 10.0
+"""Seconds over which jobs are published that are late or not: a burst would wait for itself."""
+PREFIX = "BENCH_PREFIX"
+"""The environment variable with the names' prefix, where cases share a server."""
 
 
 def _app(url: str) -> BrokerQ:
-    return BrokerQ("bench", url=url)
+    return BrokerQ("bench", prefix=os.environ.get(PREFIX), url=url)
 
 
 async def publish_one(url: str, count: int) -> Figures:
@@ -29,10 +36,10 @@ async def publish_one(url: str, count: int) -> Figures:
 
     async with bq:
         await noop.publish(0)
-        begin = time.perf_counter()
+        meter = Meter()
         for number in range(count):
             await noop.publish(number)
-        return {"rate": count / (time.perf_counter() - begin)}
+        return meter.figures(count)
 
 
 async def publish_many(url: str, count: int) -> Figures:
@@ -44,33 +51,75 @@ async def publish_many(url: str, count: int) -> Figures:
 
     async with bq:
         await noop.publish(0)
-        begin = time.perf_counter()
+        meter = Meter()
         for start in range(0, count, BATCH):
             await noop.publish_many(noop.arguments(n) for n in range(start, start + BATCH))
-        return {"rate": count / (time.perf_counter() - begin)}
+        return meter.figures(count)
 
 
 async def drain(url: str, count: int, concurrency: int) -> Figures:
     """Run no-op jobs until none is left, records and status on."""
+    return await _drain(url, count, concurrency, 0)
+
+
+async def drain_short(url: str, count: int, concurrency: int) -> Figures:
+    """Run jobs that wait up to 20 ms."""
+    return await _drain(url, count, concurrency, 0.02)
+
+
+async def _drain(url: str, count: int, concurrency: int, longest: float) -> Figures:
     bq = _app(url)
-    ends = [0.0]
 
     @bq.job()
-    async def noop(number: int) -> None:
-        ends[0] = time.perf_counter()
+    async def work(number: int) -> None:
+        if longest:
+            await asyncio.sleep(random.Random(number).uniform(0, longest))
 
     async with bq:
         for start in range(0, count, BATCH):
-            await noop.publish_many(noop.arguments(n) for n in range(start, start + BATCH))
-        cpu, begin = time.process_time(), time.perf_counter()
+            await work.publish_many(work.arguments(n) for n in range(start, start + BATCH))
+        meter = Meter()
         report = await bq.run_worker(max_jobs=count, concurrency=concurrency)
-        seconds = time.perf_counter() - begin
+        figures = meter.figures(count)
         if report.outcomes != {"succeeded": count}:
             raise SystemExit(f"not all ran: {report}")
-        return {
-            "rate": count / seconds,
-            "cpu_per_10k": (time.process_time() - cpu) / count * 10_000,
-        }
+        return figures
+
+
+async def delays(url: str, count: int) -> Figures:
+    """Publish with delays of 1 to 10 s, shuffled and spread over 10 s; tell how late jobs begin.
+
+    Late counts from before the publish, so its own time is part of it.
+    """
+    bq = _app(url)
+    late: list[float] = []
+    order = list(range(count))
+    random.Random(count).shuffle(order)
+
+    @bq.job()
+    async def tick(due: float) -> None:
+        late.append(time.time() - due)
+
+    async def publish(number: int) -> None:
+        delay = 1 + 9 * number / count
+        due = time.time() + delay
+        await tick.options(delay=timedelta(seconds=delay)).publish(due)
+
+    async with bq:
+        running = asyncio.create_task(bq.run_worker(max_jobs=count, concurrency=100))
+        begin = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for position, number in enumerate(order):
+                due = begin + SPREAD * position / count
+                await asyncio.sleep(due - time.monotonic())
+                group.create_task(publish(number))
+        await running
+    late.sort()
+    return {
+        "min_ms": late[0] * 1000,
+        "p50_ms": late[count // 2] * 1000,
+        "p99_ms": late[int(count * 0.99)] * 1000,
+    }
 
 
 async def worker(url: str, seconds: float) -> Figures:
@@ -119,17 +168,18 @@ async def latency(url: str, count: int) -> Figures:
     return {"p50_ms": seen[count // 2] * 1000, "p99_ms": seen[int(count * 0.99)] * 1000}
 
 
-async def ping_for(url: str, count: int) -> Figures:
-    """Publish what `latency` waits for, a few milliseconds apart."""
+async def ping_for(url: str, count: int, together: int = 1, apart: int = 10) -> Figures:
+    """Publish what `latency` waits for, so many at a time, and so many milliseconds apart."""
     bq = _app(url)
 
     @bq.job()
     async def ping(sent: float) -> None: ...
 
     async with bq:
-        for _ in range(count):
-            await ping.publish(time.monotonic())
-            await asyncio.sleep(0.01)
+        for _ in range(0, count, together):
+            now = time.monotonic()
+            await ping.publish_many(ping.arguments(now) for _ in range(together))
+            await asyncio.sleep(apart / 1000)
     return {}
 
 
@@ -182,7 +232,18 @@ def _resident() -> float:
 
 CASES: dict[str, Callable[..., Coroutine[Any, Any, Figures]]] = {
     case.__name__: case
-    for case in (publish_one, publish_many, drain, worker, latency, ping_for, idle, memory)
+    for case in (
+        publish_one,
+        publish_many,
+        drain,
+        drain_short,
+        delays,
+        worker,
+        latency,
+        ping_for,
+        idle,
+        memory,
+    )
 }
 
 if __name__ == "__main__":

@@ -7,59 +7,38 @@ same machine. The targets are what the project wants on two quiet cores.
 import argparse
 import json
 import os
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import floors
+from tests.bench import floors, postgres, rabbitmq, sqs
+from tests.bench.meter import Figures
+from tests.bench.table import PYTHON, case, in_turns, line
 
 ROUNDS = 5
-PYTHON = sys.executable
-
-
-def case(name: str, url: str, *numbers: int) -> dict[str, float]:
-    """Run one case in a process of its own."""
-    command = [PYTHON, "-m", "tests.bench.cases", name, url, *map(str, numbers)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
-
-
-def line(name: str, values: Sequence[float], unit: str, target: str) -> None:
-    """Print a figure with its spread."""
-    middle, low, high = statistics.median(values), min(values), max(values)
-    print(f"{name:<44} {middle:>10.3g} {unit:<6} [{low:.3g} .. {high:.3g}]  {target}", flush=True)
 
 
 def beside(
     name: str,
     floor: Callable[[Path], float],
-    ours: Callable[[Path], dict[str, float]],
+    ours: Callable[[Path], Figures],
     target: str,
     *,
     rounds: int,
 ) -> None:
-    """Measure floor and brokerq in turns; print both rates and their ratio."""
-    raw: list[float] = []
-    rates: list[float] = []
-    ratios: list[float] = []
-    cpu: list[float] = []
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-            raw.append(floor(Path(one)))
-            figures = ours(Path(other))
-        rates.append(figures["rate"])
-        ratios.append(figures["rate"] / raw[-1])
-        cpu.append(figures.get("cpu_per_10k", 0.0))
-    line(f"{name}: raw", raw, "/s", "")
-    line(f"{name}: brokerq", rates, "/s", "")
-    line(f"{name}: ratio", ratios, "", target)
-    if any(cpu):
-        line(f"{name}: worker CPU per 10,000 jobs", cpu, "s", "")
+    """Measure floor and brokerq in turns, each in a fresh folder."""
+
+    def measure_floor() -> Figures:
+        with tempfile.TemporaryDirectory() as folder:
+            return {"rate": floor(Path(folder))}
+
+    def measure_ours() -> Figures:
+        with tempfile.TemporaryDirectory() as folder:
+            return ours(Path(folder))
+
+    in_turns(name, measure_floor, measure_ours, target, rounds=rounds)
 
 
 def sqlite(folder: Path) -> str:
@@ -171,7 +150,15 @@ def _import(environment: dict[str, str]) -> float:
 
 def main() -> None:
     """Run what was asked for."""
-    parts = {"rates": rates, "fairness": fairness, "latency": latencies, "footprint": footprint}
+    parts = {
+        "rates": rates,
+        "fairness": fairness,
+        "latency": latencies,
+        "footprint": footprint,
+        "rabbitmq": rabbitmq.measure,
+        "postgres": postgres.measure,
+        "sqs": sqs.measure,
+    }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *parts], help="default: all")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
