@@ -13,10 +13,10 @@ APT := apt-get install -y python3 python3-venv make git
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench chaos docs clean
+.PHONY: help venv demo test test-rabbitmq-4 check bench chaos docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Make the virtual environment
 
@@ -25,6 +25,11 @@ demo: $(READY) ## See real work survive a killed worker, in under a minute
 
 test: $(READY) ## Run all tests but the long ones
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=15
+
+test-rabbitmq-4: $(READY) ## Run RabbitMQ's tests on RabbitMQ 4 (installs it once, outside this folder; root)
+	root=$$(tests/services/rabbitmq4.sh) && \
+		$(BIN)/python -m tests.services.with_rabbitmq --root "$$root" \
+		$(BIN)/pytest -k rabbitmq --numprocesses=$(WORKERS) --dist=worksteal
 
 check: $(READY) ## Lint, check the format, the types and the import contracts
 	$(BIN)/ruff check

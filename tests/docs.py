@@ -10,7 +10,13 @@ from brokerq.explain import capability_table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-URLS = {"memory": "memory://", "sqlite": "sqlite:///jobs.db"}
+URLS = {
+    "memory": "memory://",
+    "sqlite": "sqlite:///jobs.db",
+    "postgresql": "postgresql://host/database",
+    "amqp": "amqp://localhost",
+    "sqs": "sqs://us-east-1",
+}
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TABLE = re.compile(r"(<!-- capabilities:.*?-->\n).*?(<!-- /capabilities -->)", re.DOTALL)
 
@@ -55,7 +61,7 @@ def with_capabilities(text: str) -> str:
     """Return the README with the table that the adapters give."""
     clock = SystemClock()
     brokers = [
-        (name, open_backends(url, None, app="docs", clock=clock, cwd=ROOT).broker.capabilities)
+        (name, open_backends(url, "none://", app="docs", clock=clock, cwd=ROOT).broker.capabilities)
         for name, url in URLS.items()
     ]
     return _TABLE.sub(lambda m: f"{m[1]}{capability_table(brokers)}{m[2]}", text)

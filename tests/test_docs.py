@@ -60,7 +60,9 @@ def test_the_table_of_capabilities_is_what_the_adapters_say() -> None:
 
 
 def test_every_installed_scheme_is_in_the_table() -> None:
-    assert set(URLS) == {point.name for point in entry_points(group="brokerq.adapters")}
+    """One of each adapter's: amqps:// is amqp:// with TLS."""
+    adapters = {point.name: point.value for point in entry_points(group="brokerq.adapters")}
+    assert {adapters[name] for name in URLS} == set(adapters.values())
 
 
 def test_every_setting_is_in_the_readme() -> None:
@@ -70,3 +72,10 @@ def test_every_setting_is_in_the_readme() -> None:
     hidden = {"log_level"}  # the command line's own, and documented there
     missing = [n for n in Settings.model_fields if f"`{PREFIX}{n.upper()}`" not in text]
     assert set(missing) == hidden
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if ":" not in link and not (page.parent / link).exists()]
+    assert not missing

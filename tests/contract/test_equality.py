@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from brokerq import (
     BrokerQ,
@@ -28,18 +31,34 @@ from brokerq import (
     Snooze,
     State,
 )
-from brokerq.broker import Lane, Outgoing
+from brokerq.broker import Lane, Outgoing, QueueSpec
 from brokerq.clock import SystemClock
 from brokerq.connect import open_backends
 from brokerq.errors import KeyConflictError
 from brokerq.message import Message
+from tests.contract import rabbitmq_place
+from tests.services import postgres, sqs
+from tests.services.rabbitmq import standing_url
 
 URLS = {
-    "memory": "memory://{name}",
-    "sqlite": "sqlite:///{folder}/jobs.db",
+    "memory": ("memory://{name}", None),
+    "sqlite": ("sqlite:///{folder}/jobs.db", None),
+    "rabbitmq": ("{rabbitmq}", "sqlite:///{folder}/records.db"),
+    "postgresql": ("{postgresql}", None),
+    "sqs": ("sqs://us-east-1?endpoint={sqs}", "sqlite:///{folder}/records.db"),
 }
-SOON = "30ms"
+"""Broker and, where the broker is none, store."""
+SPECS = [QueueSpec(name="mixed", levels=("high", "normal")), QueueSpec(name="default")]
+SOON = "250ms"
 ALL = 100
+
+
+class Place(NamedTuple):
+    """Where the program keeps what it needs."""
+
+    url: str
+    store_url: str | None
+    prefix: str
 
 
 class Shop:
@@ -50,9 +69,15 @@ class Shop:
     sleep: Job[[], None]
     add: Job[[int, int], int]
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.bq = BrokerQ("shop", url=url, limits=Limits(unknown_wait=timedelta(milliseconds=60)))
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.bq = BrokerQ(
+            "shop",
+            url=place.url,
+            store_url=place.store_url,
+            prefix=place.prefix,
+            limits=Limits(unknown_wait=timedelta(milliseconds=500)),
+        )
         self.effects: defaultdict[str, list[str]] = defaultdict(list)
         self.repaired = False
         self.bq.queue("mixed", priorities=("high", "normal"))
@@ -150,7 +175,15 @@ class Shop:
 
     async def send_by_hand(self, label: str, job: str, body: bytes) -> None:
         """Send what a program in another language would: headers and a body, and no record."""
-        backends = open_backends(self.url, None, app="shop", clock=SystemClock(), cwd=Path.cwd())
+        place = self.place
+        backends = open_backends(
+            place.url,
+            place.store_url,
+            app="shop",
+            clock=SystemClock(),
+            cwd=Path.cwd(),
+            prefix=place.prefix,
+        )
         broker = backends.broker
         headers = {"bq-id": str(uuid4()), "bq-job": job, "bq-correlation": label}
         lane = Lane(queue=self.bq.registry.job(job).queue)
@@ -234,14 +267,31 @@ async def read_letters(bq: BrokerQ) -> dict[str, Letter]:
     }
 
 
-@pytest.fixture(params=URLS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest_asyncio.fixture(params=URLS)
+async def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[Place]:
     name: str = request.param
-    return URLS[name].format(name=f"equality-{uuid4()}", folder=tmp_path)
+    prefix = f"equality-{uuid4().hex[:12]}"
+    values: dict[str, object] = {"name": prefix, "folder": tmp_path}
+    async with AsyncExitStack() as stack:
+        if name == "rabbitmq":
+            values["rabbitmq"] = standing_url()
+            rabbit = await stack.enter_async_context(rabbitmq_place.rabbit_place())
+            rabbit.declared += [(prefix, spec) for spec in SPECS]
+        elif name == "postgresql":
+            values["postgresql"] = stack.enter_context(postgres.own_schema())
+        elif name == "sqs":
+            values["sqs"] = sqs.ministack()
+            for variable, value in sqs.CREDENTIALS.items():
+                monkeypatch.setenv(variable, value)
+        url, store_url = (text and text.format_map(values) for text in URLS[name])
+        yield Place(url=str(url), store_url=store_url, prefix=prefix)
 
 
-async def test_one_program_leaves_the_same_behind_on_every_broker(url: str) -> None:
-    observed = await run(Shop(url))
+@pytest.mark.timeout(sqs.INSTALLATION)
+async def test_one_program_leaves_the_same_behind_on_every_broker(place: Place) -> None:
+    observed = await run(Shop(place))
     assert observed.answers == {
         "cancelled": "cancelled",
         "paid twice": "one job",

@@ -5,7 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
+from brokerq_postgres.options import read_options
+from psycopg import sql
+
+from brokerq.url import Url
+from tests.services.postgres import own_schema, standing_url, with_parameters
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -69,7 +75,41 @@ def test_middleware_and_hooks_see_every_job(environment: dict[str, str]) -> None
     assert "measured: broken, monthly" in shown
 
 
+OUTBOX = """\
+refused: that is more than your limit
+before the worker: None
+the worker: {'succeeded': 1}
+after the worker: 42.00 paid
+"""
+
+
+def test_a_web_shop_s_orders_and_jobs_are_one_commit(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        shown = run(
+            "fastapi_outbox.py",
+            environment={**environment, "DATABASE_URL": f"sqlite:///{tmp_path}/queue.db"},
+        )
+        assert shown == OUTBOX
+
+
+@pytest.mark.parametrize("broker", ["the same database", "another one"])
+def test_a_web_shop_on_postgresql(environment: dict[str, str], broker: str) -> None:
+    with own_schema() as url:
+        with psycopg.connect(standing_url(), autocommit=True) as connection:
+            schema = read_options(Url.parse(url)).schema
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        mine = {
+            "DATABASE_URL": with_parameters(standing_url(), options=f"-csearch_path={schema}"),
+            "BROKERQ_STORE_URL": url,
+        }
+        if broker == "the same database":
+            mine["BROKERQ_URL"] = url
+        assert run("fastapi_outbox.py", environment={**environment, **mine}) == OUTBOX
+
+
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
 
-    assert all(f'run("{file.name}"' in tested for file in EXAMPLES.glob("*.py"))
+    assert all(f'"{file.name}"' in tested for file in EXAMPLES.glob("*.py"))
