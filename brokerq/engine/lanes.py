@@ -62,7 +62,8 @@ class LaneReader:
 
     def nudge(self) -> None:
         """Say that there may be room again."""
-        self._go.set()
+        if self._room(self) > 0:
+            self._go.set()
 
     def take(self, count: int) -> list[Delivery]:
         """Remove up to `count` deliveries from the buffer, to be begun."""
@@ -137,7 +138,7 @@ class LaneReader:
             if self._unsettled:
                 batch, self._unsettled = self._unsettled, []
                 await self._settle(batch)
-        self._go.set()
+        self.nudge()
         answers = [delivery in self._settled for delivery, _ in verdicts]
         self._settled.difference_update(delivery for delivery, _ in verdicts)
         return answers
