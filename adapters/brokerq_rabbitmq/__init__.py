@@ -5,7 +5,8 @@ Parameters: `heartbeat=15s`, `prefetch=` (an upper bound; else what the worker a
 `connect_timeout=5s`, `publish_timeout=10s`, `consumer_timeout=30m` (what the server is set to),
 `management=` (the URL of the management API, else it is not asked), and with TLS `cafile=`,
 `certfile=`, `keyfile=`; a certificate without a user name logs in by itself. No plugin is needed.
-`topology.py` has the names of everything that is declared.
+Classic queues are refused; `queues=classic` says why. `topology.py` has the names of all that is
+declared.
 
 | brokerq | here |
 | --- | --- |

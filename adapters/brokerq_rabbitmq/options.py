@@ -94,7 +94,8 @@ class Options:
 def read_options(url: Url) -> Options:
     """Return what the URL says. Raises `ConfigurationError`."""
     tls = _TLS if url.scheme == "amqps" else ()
-    url.refuse_unknown({*_DURATIONS, "management", "prefetch", *tls})
+    url.refuse_unknown({*_DURATIONS, "management", "prefetch", "queues", *tls})
+    _refuse_classic(url)
     durations = {name: _read_duration(url, name) for name in _DURATIONS}
     if durations["heartbeat"] > _LONGEST_HEARTBEAT or durations["heartbeat"] % timedelta(seconds=1):
         raise ConfigurationError("heartbeat is counted in whole seconds, up to an hour")
@@ -125,6 +126,18 @@ def _read_prefetch(url: Url) -> int | None:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_PREFETCH:
         raise ConfigurationError(f"prefetch {text!r} is not a number from 1 to {_MOST_PREFETCH}")
     return int(text)
+
+
+def _refuse_classic(url: Url) -> None:
+    kind = url.query.get("queues", "quorum")
+    if kind == "classic":
+        raise ConfigurationError(
+            "queues=classic would break promises: from 4.0 on RabbitMQ confirms what it has not "
+            "yet forced to the disk of a classic queue, it never gives up on a message that kills "
+            "its workers, and it loses delayed messages in a restart: brokerq makes quorum queues"
+        )
+    if kind != "quorum":
+        raise ConfigurationError(f"queues={kind!r} is no kind of queue that brokerq makes: quorum")
 
 
 def _read_management(url: Url, user: str | None, password: str) -> ManagementAddress | None:

@@ -87,6 +87,8 @@ def test_without_it_no_management_api_is_asked() -> None:
         ("amqp://host?management=http://rabbit:many", "http://user:password@host"),
         ("amqp://host?management=http://rabbit%3Fa=b", "http://user:password@host"),
         ("amqp://host?management=http://user:1/2@rabbit", "http://user:password@host"),
+        ("amqp://host?queues=classic", "would break promises"),
+        ("amqp://host?queues=stream", "'stream' is no kind"),
         ("amqps://host?cafile=/nowhere.pem", "cannot be used"),
         ("amqps://host?keyfile=/nowhere.pem", "name that, too"),
     ],
@@ -94,3 +96,7 @@ def test_without_it_no_management_api_is_asked() -> None:
 def test_what_is_wrong_is_refused_with_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         read_options(Url.parse(text))
+
+
+def test_quorum_queues_may_be_named() -> None:
+    assert read_options(Url.parse("amqp://host?queues=quorum")).addresses[0].host == "host"
