@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+SUITE ?= trixie
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -26,8 +27,8 @@ demo: $(READY) ## See real work survive a killed worker, in under a minute
 test: $(READY) ## Run all tests but the long ones
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=15
 
-test-rabbitmq-4: $(READY) ## Run RabbitMQ's tests on RabbitMQ 4 (installs it once, outside this folder; root)
-	root=$$(tests/services/rabbitmq4.sh) && \
+test-rabbitmq-4: $(READY) ## Run RabbitMQ's tests on RabbitMQ 4 of a Debian SUITE (installs it once, outside this folder; root)
+	root=$$(tests/services/rabbitmq4.sh $(SUITE)) && \
 		$(BIN)/python -m tests.services.with_rabbitmq --root "$$root" \
 		$(BIN)/pytest -k rabbitmq --numprocesses=$(WORKERS) --dist=worksteal
 

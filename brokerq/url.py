@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -10,6 +11,8 @@ from brokerq.errors import ConfigurationError
 
 _SECRETS = ("password", "passwd", "token", "secret", "key")
 _MASK = "***"
+_USER = re.compile(r"//.*@")
+"""Who logs in, in a parameter that is a URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -64,8 +67,11 @@ class Url:
 
     def __str__(self) -> str:
         user = f"{_MASK}@" if "@" in urlsplit(self.raw).netloc else ""
-        shown = {k: _MASK if _is_secret(k) else v for k, v in self.query.items()}
-        query = f"?{urlencode(shown, safe='*/:')}" if shown else ""
+        shown = {
+            k: _MASK if _is_secret(k) else _USER.sub(f"//{_MASK}@", v)
+            for k, v in self.query.items()
+        }
+        query = f"?{urlencode(shown, safe='*/:@')}" if shown else ""
         return f"{self.scheme}://{user}{self.host}{self.path}{query}"
 
     def __repr__(self) -> str:

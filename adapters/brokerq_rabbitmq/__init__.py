@@ -2,9 +2,11 @@
 
 `amqp://user:password@host/vhost`, `amqps://` with TLS; several nodes as `host1,host2:5673`.
 Parameters: `heartbeat=15s`, `prefetch=` (an upper bound; else what the worker asks for),
-`connect_timeout=5s`, `publish_timeout=10s`, `consumer_timeout=30m` (what the server is set to), and
-with TLS `cafile=`, `certfile=`, `keyfile=`; a certificate without a user name logs in by itself.
-No plugin is needed. `topology.py` has the names of everything that is declared.
+`connect_timeout=5s`, `publish_timeout=10s`, `consumer_timeout=30m` (what the server is set to),
+`management=` (the URL of the management API, else it is not asked), and with TLS `cafile=`,
+`certfile=`, `keyfile=`; a certificate without a user name logs in by itself. No plugin is needed.
+Classic queues are refused; `queues=classic` says why. `topology.py` has the names of all that is
+declared.
 
 | brokerq | here |
 | --- | --- |
@@ -17,7 +19,7 @@ No plugin is needed. `topology.py` has the names of everything that is declared.
 | release | given back; with a delay, or near the delivery limit, a confirmed copy |
 | dead letter | confirmed by `<queue>.dead`; what was returned 50 times goes there by itself |
 | ordering key | refused: what comes back comes back elsewhere |
-| held by workers | AMQP does not tell; the workers are asked, by messages |
+| held by workers | AMQP does not tell; the workers are asked, by messages, and `management` |
 
 | capability | here |
 | --- | --- |

@@ -34,6 +34,7 @@ from brokerq_rabbitmq.consumer import RabbitConsumer
 from brokerq_rabbitmq.declaring import declare, exists, find_levels
 from brokerq_rabbitmq.errors import NOT_FOUND, ChannelRefusedError, not_open
 from brokerq_rabbitmq.letters import Walk, walking
+from brokerq_rabbitmq.management import Management
 from brokerq_rabbitmq.options import Options
 from brokerq_rabbitmq.publisher import Parcel, Publisher
 from brokerq_rabbitmq.salvage import SalvageConsumer
@@ -60,6 +61,8 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
         self.reading = Connection(options, name=f"{prefix} consumer", random=random)
         timeout = options.publish_timeout.total_seconds()
         self._publisher = Publisher(self.sending, timeout=timeout, random=random)
+        address = options.management
+        self._management = None if address is None else Management(address, options)
         self._consumers: dict[RabbitConsumer, bool] = {}
         self._census = Census(self._names, self._report, self.sending)
         self._levels: dict[str, tuple[str, ...]] = {}
@@ -242,8 +245,9 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
     async def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
         self._require_open()
         link, sending = await self.reading.link(), await self.sending.link()
+        sources = counting.Sources(link, sending, self._management)
         return [
-            await counting.count(link, sending, self._names, queue, await self._lanes(link, queue))
+            await counting.count(sources, self._names, queue, await self._lanes(link, queue))
             for queue in queues
         ]
 

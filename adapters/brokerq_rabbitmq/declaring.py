@@ -142,20 +142,21 @@ async def _compare(channel: Channel, thing: Thing) -> None:
 
     What is bound to what nobody can ask.
     """
-    match thing.kind:
-        case "queue":
-            await channel.count(thing.name)
-            compared = channel.declare_queue(thing.name, thing.arguments)
-        case "exchange":
-            await channel.declare_exchange(thing.name, thing.type, {}, passive=True)
-            compared = channel.declare_exchange(thing.name, thing.type, thing.arguments)
-        case _:
-            return
+    seen = False
     try:
-        await compared
+        match thing.kind:
+            case "queue":
+                await channel.count(thing.name)
+                seen = True
+                await channel.declare_queue(thing.name, thing.arguments)
+            case "exchange":
+                await channel.declare_exchange(thing.name, thing.type, {}, passive=True)
+                seen = True
+                await channel.declare_exchange(thing.name, thing.type, thing.arguments)
+            case _:
+                return
     except ChannelRefusedError as exc:
         if exc.code != ACCESS_REFUSED:
             raise
-        logger.warning(
-            "may not compare the %s %s, only see that it is there", thing.kind, thing.name
-        )
+        extent = "only see that it is there" if seen else "nor see whether it is there"
+        logger.warning("may not compare the %s %s, %s", thing.kind, thing.name, extent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import unquote, urlsplit
 
@@ -13,6 +13,7 @@ from brokerq.errors import ConfigurationError
 from brokerq.url import Url
 
 PORTS = {"amqp": 5672, "amqps": 5671}
+MANAGEMENT_PORTS = {"http": 15672, "https": 15671}
 _TLS = ("cafile", "certfile", "keyfile")
 _DURATIONS = {
     "heartbeat": "15s",
@@ -36,6 +37,26 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ManagementAddress:
+    """Where the management API is, and who asks it; as text without credentials.
+
+    Attributes:
+        path: Before `/api`, without a slash at its end; mostly empty.
+    """
+
+    is_secure: bool
+    host: str
+    port: int
+    path: str
+    user: str
+    password: str = field(repr=False)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.is_secure else ''}://{host}:{self.port}{self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How to connect, and how long to wait for what.
 
@@ -46,6 +67,7 @@ class Options:
         prefetch: The most that one consumer has the broker send ahead; None: what the worker asks.
         publish_timeout: A confirm that takes longer is an outcome that nobody knows.
         consumer_timeout: For how long the broker lets a delivery be held; it cannot be asked.
+        management: Where RabbitMQ is asked for what AMQP does not tell; None: nowhere.
         tls: None: without.
         settling_in: How long a queue must exist before a confirm counts. A node that is killed less
             than a second after it made a quorum queue may lose what that queue has confirmed
@@ -61,6 +83,7 @@ class Options:
     connect_timeout: timedelta = timedelta(seconds=5)
     publish_timeout: timedelta = timedelta(seconds=10)
     consumer_timeout: timedelta = timedelta(minutes=30)
+    management: ManagementAddress | None = None
     tls: ssl.SSLContext | None = None
     settling_in: timedelta = timedelta(seconds=1)
 
@@ -71,7 +94,8 @@ class Options:
 def read_options(url: Url) -> Options:
     """Return what the URL says. Raises `ConfigurationError`."""
     tls = _TLS if url.scheme == "amqps" else ()
-    url.refuse_unknown({*_DURATIONS, "prefetch", *tls})
+    url.refuse_unknown({*_DURATIONS, "management", "prefetch", "queues", *tls})
+    _refuse_classic(url)
     durations = {name: _read_duration(url, name) for name in _DURATIONS}
     if durations["heartbeat"] > _LONGEST_HEARTBEAT or durations["heartbeat"] % timedelta(seconds=1):
         raise ConfigurationError("heartbeat is counted in whole seconds, up to an hour")
@@ -82,6 +106,7 @@ def read_options(url: Url) -> Options:
         user=user,
         password=password,
         prefetch=_read_prefetch(url),
+        management=_read_management(url, user, password),
         tls=_read_tls(url.query) if url.scheme == "amqps" else None,
         **durations,
     )
@@ -101,6 +126,46 @@ def _read_prefetch(url: Url) -> int | None:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_PREFETCH:
         raise ConfigurationError(f"prefetch {text!r} is not a number from 1 to {_MOST_PREFETCH}")
     return int(text)
+
+
+def _refuse_classic(url: Url) -> None:
+    kind = url.query.get("queues", "quorum")
+    if kind == "classic":
+        raise ConfigurationError(
+            "queues=classic would break promises: from 4.0 on RabbitMQ confirms what it has not "
+            "yet forced to the disk of a classic queue, it never gives up on a message that kills "
+            "its workers, and it loses delayed messages in a restart: brokerq makes quorum queues"
+        )
+    if kind != "quorum":
+        raise ConfigurationError(f"queues={kind!r} is no kind of queue that brokerq makes: quorum")
+
+
+def _read_management(url: Url, user: str | None, password: str) -> ManagementAddress | None:
+    """Return where the API is; without a user of its own it is asked as the broker's."""
+    text = url.query.get("management")
+    if text is None:
+        return None
+    try:
+        parts = urlsplit(text)
+        port = parts.port or MANAGEMENT_PORTS[parts.scheme]
+    except (KeyError, ValueError):  # its text may hold the password
+        parts, port = urlsplit("//"), 0
+    if not parts.hostname or parts.query or parts.fragment or "@" in parts.path:
+        raise ConfigurationError(
+            "management is the URL of RabbitMQ's management API, as in http://user:password@host:"
+            "15672, with & # % + and what is escaped in it escaped once more"
+        )
+    own = unquote(parts.username) if parts.username else user
+    if own is None:
+        raise ConfigurationError("management needs a user: a certificate is no login there")
+    return ManagementAddress(
+        is_secure=parts.scheme == "https",
+        host=parts.hostname,
+        port=port,
+        path=parts.path.rstrip("/"),
+        user=own,
+        password=unquote(parts.password or "") if parts.username else password,
+    )
 
 
 def _read_user(url: Url) -> tuple[str | None, str]:

@@ -279,23 +279,29 @@ def read_levels(difference: Difference) -> tuple[str, ...] | None:
 def permissions(names: Names, queues: Sequence[QueueSpec]) -> dict[str, str]:
     """Return the least rights of each role, as arguments of `rabbitmqctl set_permissions`.
 
-    To look whether a queue is there needs none; to learn which levels it has takes a declaration.
+    To look whether a queue is there needs none before 4.2.6, and since 4.3.1 any right to it (issue
+    16272 there): where no other is needed it is that to write, which without one to read exchanges
+    allows nothing more. To learn which levels it has takes a declaration.
     """
     app = re.escape(names.prefix)
     of_queues = "|".join(re.escape(spec.name) for spec in queues)
     steps = rf"{app}:(delay\.[0-9]+|due)"
     lanes = rf"{app}:({of_queues}):[^:]+"
     dead = rf"{app}:({of_queues})\.(dead|crashed)"
+    rungs = rf"{app}:({of_queues})\.delay\.[0-9]+"
+    workers = rf"{app}:workers"
     declared = rf"{app}:({of_queues})\.(dead|reading)"
     question = rf"{app}:census"
     listeners = rf"{app}:census\.[0-9a-f]+"
     publish = rf"amq\.default|{steps}"
     return {
-        "producer": _rights(configure="", write=publish, read=""),
+        "producer": _rights(
+            configure="", write=f"{publish}|{lanes}|{dead}|{rungs}|{workers}", read=""
+        ),
         "consumer": _rights(
             configure=f"{declared}|{listeners}",
-            write=f"{publish}|{question}|{listeners}",
-            read=f"{lanes}|{dead}|{question}|{listeners}|{app}:workers",
+            write=f"{publish}|{rungs}|{question}|{listeners}",
+            read=f"{lanes}|{dead}|{question}|{listeners}|{workers}",
         ),
         "operator": _rights(configure=declared, write=f"{publish}|{question}", read=f"{app}:.*"),
         # The queues of dead letters name the default exchange as the one for theirs.

@@ -62,11 +62,12 @@ def standing_url() -> str:
     return node.url
 
 
-def own_node(settings: Mapping[str, str] | None = None) -> Node:
+def own_node(settings: Mapping[str, str] | None = None, *, managed: bool = False) -> Node:
     """Return a node that is not yet started; skips the test, or fails it, where it cannot be.
 
     Args:
         settings: As `Node` takes them.
+        managed: As `Node` takes it.
     """
     root = Path(os.environ.get("BROKERQ_TEST_RABBITMQ_ROOT", "/"))
     if not (root / _PROGRAMS).exists():
@@ -75,7 +76,7 @@ def own_node(settings: Mapping[str, str] | None = None) -> Node:
         )
     if root != Path("/") and os.geteuid() != 0:
         require_service("RabbitMQ", f"only root may start the one in {root}")
-    return Node(settings, root=root)
+    return Node(settings, root=root, managed=managed)
 
 
 class Node:
@@ -86,26 +87,34 @@ class Node:
 
     Attributes:
         folder: Everything it has on disk.
+        management: Where its management API is, if it is managed.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None, *, root: Path) -> None:
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, *, root: Path, managed: bool = False
+    ) -> None:
         """Choose ports and make the folder.
 
         Args:
             settings: Of the Erlang application `rabbit`, as Erlang writes them.
             root: The system that has RabbitMQ.
+            managed: With the plugin for management, which takes longer to start.
         """
         self.port = free_port()
         self.url = f"amqp://guest:guest@{HOST}:{self.port}/"
+        management_port = free_port()
+        self.management = f"http://guest:guest@{HOST}:{management_port}"
         self._root = root
         self.folder = Path(tempfile.mkdtemp(prefix="brokerq-rabbitmq-", dir=_temporary(root)))
         self._process: subprocess.Popen[bytes] | None = None
         inside = Path("/", self.folder.relative_to(root))
         self._environment = _environment(inside, self.port)
-        self._write("enabled_plugins", "[].")
+        self._write("enabled_plugins", "[rabbitmq_management]." if managed else "[].")
         self._write("rabbitmq-env.conf", "")
         wanted = ", ".join(f"{{{k}, {v}}}" for k, v in ({**_DEFAULTS, **(settings or {})}).items())
-        self._write("advanced.config", f"[{{rabbit, [{wanted}]}}].")
+        listener = f'{{tcp_config, [{{ip, "{HOST}"}}, {{port, {management_port}}}]}}'
+        applications = f"{{rabbit, [{wanted}]}}, {{rabbitmq_management, [{listener}]}}"
+        self._write("advanced.config", f"[{applications}].")
         self._write(".erlang.cookie", self.folder.name)
 
     def _write(self, name: str, text: str) -> None:

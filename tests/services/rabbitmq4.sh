@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Builds a folder with a Debian that has RabbitMQ 4 in it, once, and prints the folder's path.
 #
-#   BROKERQ_RABBITMQ4_SUITE  the release of Debian (default: trixie, which has RabbitMQ 4.0)
+#   rabbitmq4.sh [SUITE]     the release of Debian: trixie, the default, has RabbitMQ 4.0; forky is
+#                            Debian's testing, and has what is newest when the folder is made
 #   BROKERQ_RABBITMQ4_ROOT   the folder (default: rabbitmq-4-SUITE in ~/.cache/brokerq)
 #
 # The machine itself stays as it is, but for the package debootstrap. To have it built anew, remove
 # the folder. Whoever calls it at the same time waits for the one that builds.
 set -euo pipefail
 
-suite=${BROKERQ_RABBITMQ4_SUITE:-trixie}
+suite=${1:-trixie}
 root=${BROKERQ_RABBITMQ4_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/brokerq/rabbitmq-4-$suite}
 
 refuse() {

@@ -43,6 +43,31 @@ def test_amqps_brings_tls_and_its_own_port() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "where", "user", "password"),
+    [
+        ("http://m:p%2540ss@rabbit:1234", "http://rabbit:1234", "m", "p@ss"),
+        ("http://m@rabbit", "http://rabbit:15672", "m", ""),
+        ("https://rabbit/api-of/", "https://rabbit:15671/api-of", "me", "secret"),
+        ("http%3A%2F%2Frabbit%3A80", "http://rabbit:80", "me", "secret"),
+        ("http://[::1]:80", "http://[::1]:80", "me", "secret"),
+    ],
+)
+def test_the_management_api_is_asked_as_the_user_it_names_or_as_the_brokers(
+    text: str, where: str, user: str, password: str
+) -> None:
+    url = Url.parse(f"amqp://me:secret@host?management={text}")
+    found = read_options(url).management
+    assert found is not None
+    assert (str(found), found.user, found.password) == (where, user, password)
+    assert found.is_secure is where.startswith("https")
+    assert repr(password) not in repr(found) or not password
+
+
+def test_without_it_no_management_api_is_asked() -> None:
+    assert read_options(Url.parse("amqp://host")).management is None
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("amqp://", "names no host"),
@@ -56,6 +81,14 @@ def test_amqps_brings_tls_and_its_own_port() -> None:
         ("amqp://host?heartbeat=10", "is not a duration"),
         ("amqp://host?colour=red", "does not know the parameter 'colour'"),
         ("amqp://host?cafile=/x", "does not know the parameter 'cafile'"),
+        ("amqp://host?management=rabbit:15672", "http://user:password@host"),
+        ("amqp://host?management=ftp://rabbit", "http://user:password@host"),
+        ("amqp://host?management=http://", "http://user:password@host"),
+        ("amqp://host?management=http://rabbit:many", "http://user:password@host"),
+        ("amqp://host?management=http://rabbit%3Fa=b", "http://user:password@host"),
+        ("amqp://host?management=http://user:1/2@rabbit", "http://user:password@host"),
+        ("amqp://host?queues=classic", "would break promises"),
+        ("amqp://host?queues=stream", "'stream' is no kind"),
         ("amqps://host?cafile=/nowhere.pem", "cannot be used"),
         ("amqps://host?keyfile=/nowhere.pem", "name that, too"),
     ],
@@ -63,3 +96,7 @@ def test_amqps_brings_tls_and_its_own_port() -> None:
 def test_what_is_wrong_is_refused_with_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         read_options(Url.parse(text))
+
+
+def test_quorum_queues_may_be_named() -> None:
+    assert read_options(Url.parse("amqp://host?queues=quorum")).addresses[0].host == "host"

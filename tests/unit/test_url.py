@@ -48,6 +48,9 @@ def test_what_is_no_url_is_refused(text: str) -> None:
         "postgresql://h/db?sslpassword=hunter2",
         "sqs://eu?aws_secret_access_key=hunter2",
         "sqs://eu?secret_key=hunter2&access_key=hunter2",
+        "amqp://h?management=http://user:hunter2@h:15672",
+        "amqp://h?management=http://user:a/hunter2@h",
+        "amqp://h?management=http%3A%2F%2Fuser%3Aa%252Fhunter2%40h",
     ],
 )
 def test_no_secret_is_printed(text: str) -> None:
