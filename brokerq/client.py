@@ -57,8 +57,9 @@ class Client:
     def _prepare(self, requests: Sequence[Request]) -> list[Parcel]:
         runtime = self._runtime
         can, now = runtime.broker.capabilities, runtime.clock.now()
+        outbox = runtime.store is not None
         return [
-            prepare(request, runtime.registry, can, job_id=runtime.new_id(), now=now)
+            prepare(request, runtime.registry, can, job_id=runtime.new_id(), now=now, outbox=outbox)
             for request in requests
         ]
 

@@ -43,7 +43,7 @@ class Parcel:
     Attributes:
         outgoing: With no longer a delay than the broker can keep: it comes early and is released
             again, where there is no outbox to keep it.
-        delay: The delay asked for.
+        delay: The delay asked for, or until the instant asked for, by the publisher's clock.
     """
 
     new: NewJob
@@ -71,10 +71,13 @@ def prepare(
     *,
     job_id: str,
     now: datetime,
+    outbox: bool,
 ) -> Parcel:
     """Return what is to be sent.
 
-    Raises `UnknownQueueError`, `CapabilityError` or `BodyTooLargeError`: nothing is weakened.
+    The message says when it may begin only if an instant was asked for, or if nobody keeps the
+    whole of its delay: not the broker, and there is no `outbox` either. Raises `UnknownQueueError`,
+    `CapabilityError` or `BodyTooLargeError`: nothing is weakened.
     """
     options = request.options
     name = options.queue or request.queue
@@ -85,14 +88,16 @@ def prepare(
     else:
         queue = registry.queue(name)
     level = registry.level(queue, priority)
-    not_before = options.not_before(now)
+    due = options.not_before(now)
+    delay = ZERO if due is None else due - now
+    fits = within(delay, capabilities.max_delay) == delay or (outbox and options.order is None)
     head = Head(
         id=job_id,
         job=request.job,
-        first_at=now if not_before is None else not_before,
+        first_at=now + delay,
         key=request.key,
         fingerprint=request.fingerprint,
-        not_before=not_before,
+        not_before=due if options.at is not None or not fits else None,
         expires_at=options.expires_at(now),
         priority=options.priority,
         order=options.order,
@@ -103,9 +108,9 @@ def prepare(
         tags=tuple(dict.fromkeys((*request.tags, *options.tags))),
         user=options.headers,
     )
-    _check_order(head, ordered=queue.spec.ordered, queue=queue.spec.name, can=capabilities)
+    _check_order(head, delay, queue.spec, capabilities)
     lane = Lane(queue=queue.spec.name, level=level)
-    parcel = _pack(head, request.body, lane, now, capabilities)
+    parcel = _pack(head, request.body, lane, delay, capabilities)
     _check_size(parcel.new.message, capabilities.max_body, request.job)
     return parcel
 
@@ -113,14 +118,21 @@ def prepare(
 def relabel(parcel: Parcel, capabilities: Capabilities, *, job_id: str, now: datetime) -> Parcel:
     """Return the same job under another id."""
     head = parcel.new.head._replace(id=job_id)
-    return _pack(head, parcel.new.message.body, parcel.outgoing.lane, now, capabilities)
+    due = head.not_before
+    delay = parcel.delay if due is None else max(ZERO, due - now)
+    return _pack(head, parcel.new.message.body, parcel.outgoing.lane, delay, capabilities)
 
 
-def _pack(head: Head, body: bytes, lane: Lane, now: datetime, can: Capabilities) -> Parcel:
+def _pack(head: Head, body: bytes, lane: Lane, delay: timedelta, can: Capabilities) -> Parcel:
     message = Message(headers=write_headers(head), body=body)
-    delay = ZERO if head.not_before is None else max(ZERO, head.not_before - now)
     return Parcel(
-        new=NewJob(head=head, message=message, queue=lane.queue, level=lane.level),
+        new=NewJob(
+            head=head,
+            message=message,
+            queue=lane.queue,
+            level=lane.level,
+            delay=delay if head.not_before is None else ZERO,
+        ),
         outgoing=Outgoing(
             lane=lane,
             message=message,
@@ -133,17 +145,17 @@ def _pack(head: Head, body: bytes, lane: Lane, now: datetime, can: Capabilities)
     )
 
 
-def _check_order(head: Head, *, ordered: bool, queue: str, can: Capabilities) -> None:
+def _check_order(head: Head, delay: timedelta, queue: QueueSpec, can: Capabilities) -> None:
     if head.order is None:
         return
-    if not ordered:
+    if not queue.ordered:
         raise CapabilityError(
-            f"queue {queue!r} is not ordered: declare it with bq.queue({queue!r}, ordered=True), "
-            "or publish without order="
+            f"queue {queue.name!r} is not ordered: declare it with "
+            f"bq.queue({queue.name!r}, ordered=True), or publish without order="
         )
     if can.ordering is Ordering.NONE:
         raise CapabilityError("this broker keeps no order: publish without order=")
-    if head.not_before is not None and not can.delayed_ordering:
+    if delay and not can.delayed_ordering:
         raise CapabilityError("this broker cannot delay a job that has an ordering key")
 
 
