@@ -126,6 +126,7 @@ class Claimed(NamedTuple):
     Attributes:
         fence: Proves it.
         conflict: The job that holds the key with another payload: end as `key_conflict`, don't run.
+        at: When it was claimed, by the store's clock; None: nothing is recorded.
     """
 
     fence: int
@@ -136,6 +137,7 @@ class Claimed(NamedTuple):
     expires_at: datetime | None
     redrives: int
     conflict: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

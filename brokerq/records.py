@@ -202,6 +202,7 @@ def _take(
         first_at=taken.first_at,
         expires_at=taken.expires_at,
         redrives=taken.redrives,
+        at=now.wall,
     )
     return answer, taken
 

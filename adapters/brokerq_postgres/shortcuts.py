@@ -74,8 +74,8 @@ class Shortcuts:
         }
         answers: dict[int, Claimed] = {}
         for row in await self._database.fetch("take_ready_jobs", values):
-            job_id, fence, epoch, attempts, crashes, first_at, expires_at, redrives, key = row
-            answer = Claimed(fence, epoch, attempts, crashes, first_at, expires_at, redrives)
+            job_id, fence, epoch, attempts, crashes, first_at, expires_at, redrives, key, at = row
+            answer = Claimed(fence, epoch, attempts, crashes, first_at, expires_at, redrives, at=at)
             position = first[unescape(job_id)]
             answers[position] = answer
             self._remember(claims[position], answer, unescape_or_null(key))

@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -234,3 +234,25 @@ async def test_a_duration_is_measured_by_whoever_keeps_it(
     if hosts.is_stored:
         history = [step.state for step in (await handle.status()).history]
         assert history == [State.SCHEDULED, State.RUNNING, State.SUCCEEDED]
+
+
+@pytest.mark.parametrize("hosts", ["sqlite", "postgresql", "sqs, sqlite"], indirect=True)
+@pytest.mark.parametrize("ahead", [MINUTES, -MINUTES], ids=["worker ahead", "worker behind"])
+@pytest.mark.timeout(sqs.INSTALLATION)
+async def test_with_a_store_a_worker_s_clock_lets_nothing_expire(
+    hosts: Hosts, ahead: timedelta
+) -> None:
+    """Neither before it is begun nor when it has failed; and what is too late stays so."""
+    hosts.clocks[1].ahead = ahead
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    in_time = await hosts.client.publish("work", {"what": "retried"}, deadline="2m")
+    too_late = await hosts.client.publish("work", {"what": "snoozed"}, deadline=past)
+    await hosts.worker.run_worker(burst=True)
+    assert [step.state for step in (await in_time.status()).history] == [
+        State.QUEUED,
+        State.RUNNING,
+        State.RETRYING,
+        State.RUNNING,
+        State.SUCCEEDED,
+    ]
+    assert (await too_late.status()).state == State.EXPIRED

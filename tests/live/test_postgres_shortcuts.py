@@ -108,7 +108,7 @@ async def test_a_claim_in_one_statement_answers_as_the_rules_do(
                 assert not isinstance(wanted, Claimed) or record.state == State.RUNNING, record
                 continue
             assert isinstance(wanted, Claimed), record
-            assert answer == wanted._replace(fence=answer.fence), record
+            assert answer == wanted._replace(fence=answer.fence, at=answer.at), record
             assert answer.fence > record.fence
         touched = {made[position].id for position in by_statement}
         ours, theirs = (

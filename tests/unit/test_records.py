@@ -46,6 +46,7 @@ class TestClaim:
             first_at=AT,
             expires_at=AT + MINUTE,
             redrives=1,
+            at=AT,
         )
         assert after == running(
             owner="v",

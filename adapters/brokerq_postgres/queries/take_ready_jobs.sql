@@ -24,4 +24,4 @@ WHERE jobs.app = %(app)s AND jobs.id = head.id
     AND octet_length(jobs.history) <= 16000
 RETURNING
     jobs.id, jobs.fence, jobs.epoch, jobs.attempts, jobs.crashes, jobs.first_at, jobs.expires_at,
-    jobs.redrives, jobs.key
+    jobs.redrives, jobs.key, clock_timestamp()
