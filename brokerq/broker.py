@@ -122,9 +122,11 @@ class Outgoing:
     tenant: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Delivery:
     """One hand-over of a message to one consumer, with a lease; settled exactly once.
+
+    Nobody changes one; it is not frozen because that would double the time that making it takes.
 
     Attributes:
         id: The broker's own message id; None where the sender gave none.

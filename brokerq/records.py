@@ -176,33 +176,30 @@ def _claim_new(
 def _take(
     record: Record, head: Head, *, owner: str, lease: timedelta, fence: int, now: Now
 ) -> tuple[Claimed, Record]:
-    # Written out, as it is for every delivery: `_replace` takes twice the time.
+    epoch = max(record.epoch, head.epoch)
+    attempts = max(record.attempts, head.attempts)
+    crashes = max(record.crashes, head.crashes)
+    first_at, expires_at, redrives = record.first_at, record.expires_at, record.redrives
+    # By position, as it is for every delivery: by name takes three times as long.
     taken = Record(
-        id=record.id,
-        state=State.RUNNING,
-        first_at=record.first_at,
-        epoch=max(record.epoch, head.epoch),
-        claimed=True,
-        attempts=max(record.attempts, head.attempts),
-        crashes=max(record.crashes, head.crashes),
-        fence=fence,
-        owner=owner,
-        lease_until=now.lease + lease.total_seconds(),
-        due_at=None,
-        expires_at=record.expires_at,
-        key=record.key,
-        redrives=record.redrives,
-        cancelling=record.cancelling,
+        record.id,
+        State.RUNNING,
+        first_at,
+        epoch,
+        True,  # noqa: FBT003
+        attempts,
+        crashes,
+        fence,
+        owner,
+        now.lease + lease.total_seconds(),
+        None,
+        expires_at,
+        record.key,
+        redrives,
+        record.cancelling,
     )
     answer = Claimed(
-        fence=fence,
-        epoch=taken.epoch,
-        attempts=taken.attempts,
-        crashes=taken.crashes,
-        first_at=taken.first_at,
-        expires_at=taken.expires_at,
-        redrives=taken.redrives,
-        at=now.wall,
+        fence, epoch, attempts, crashes, first_at, expires_at, redrives, None, now.wall
     )
     return answer, taken
 
@@ -274,13 +271,21 @@ def finish(
 
 
 def _end(record: Record, state: State, *, attempts: int | None = None) -> Record:
-    return record._replace(
-        state=state,
-        attempts=record.attempts if attempts is None else attempts,
-        owner=None,
-        lease_until=0.0,
-        due_at=None,
-        cancelling=False,
+    return Record(  # by position, as above
+        record.id,
+        state,
+        record.first_at,
+        record.epoch,
+        record.claimed,
+        record.attempts if attempts is None else attempts,
+        record.crashes,
+        record.fence,
+        None,
+        0.0,
+        None,
+        record.expires_at,
+        record.key,
+        record.redrives,
     )
 
 
@@ -375,12 +380,13 @@ def enqueue(
     record: Record | None, head: Head, *, now: Now, delay: timedelta = ZERO
 ) -> Record | None:
     """Return the record of a job that was published; None: a later state is recorded already."""
-    if record is None:
-        record = new_record(head, state=State.RESERVED, key=scoped_key(head))
-    elif record.state != State.RESERVED:
+    if record is not None and record.state != State.RESERVED:
         return None
     due_at = _due_at(head, delay, now)
-    state = State.SCHEDULED if due_at is not None and due_at > now.wall else State.QUEUED
+    state = State.QUEUED if due_at is None or due_at <= now.wall else State.SCHEDULED
+    if record is None:
+        record = new_record(head, state=state, key=scoped_key(head))
+        return record if due_at == record.due_at else record._replace(due_at=due_at)
     return record._replace(state=state, owner=None, lease_until=0.0, due_at=due_at)
 
 

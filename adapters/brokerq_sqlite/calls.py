@@ -18,12 +18,17 @@ T = TypeVar("T")
 
 
 class Call(Generic[A]):
-    """One call: what to do with an `A`, and whom to tell."""
+    """One call: what to do with an `A`, and whom to tell.
 
-    __slots__ = ("error", "future", "loop", "result", "run")
+    Attributes:
+        durable: Whether what it writes must be on the disk before it is answered.
+    """
 
-    def __init__(self, run: Callable[[A], object]) -> None:
+    __slots__ = ("durable", "error", "future", "loop", "result", "run")
+
+    def __init__(self, run: Callable[[A], object], *, durable: bool = False) -> None:
         self.run = run
+        self.durable = durable
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[object] = self.loop.create_future()
         self.result: object = None

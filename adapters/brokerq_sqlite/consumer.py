@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 
-from brokerq.broker import Consumer, Delivery, Lane, Verdict
+from brokerq.broker import Ack, Consumer, Delivery, Lane, Verdict
 from brokerq.errors import BrokerqError, ConnectionLostError
 from brokerq_sqlite import deliveries as statements
 from brokerq_sqlite.bell import LaneBell
@@ -103,7 +103,9 @@ class SqliteConsumer(Consumer):
         until = mono + self._lease
         now = self._database.now()
         wanted = Claim(self._row.id, self._number, limit, now, mono, until)
-        claiming = self._database.write(lambda transaction: statements.claim(transaction, wanted))
+        claiming = self._database.write(
+            lambda transaction: statements.claim(transaction, wanted), durable=False
+        )
         self._claiming.add(claiming)
         self._reserved += limit
         try:
@@ -144,7 +146,7 @@ class SqliteConsumer(Consumer):
     def _hand_back(self, ids: list[int]) -> asyncio.Future[None]:
         lane, number = self._row.id, self._number
         return self._database.write(
-            lambda transaction: statements.hand_back(transaction, lane, number, ids)
+            lambda transaction: statements.hand_back(transaction, lane, number, ids), durable=False
         )
 
     async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> Sequence[bool]:
@@ -162,7 +164,9 @@ class SqliteConsumer(Consumer):
         holder = Holder(lane=self._row.id, number=self._number, now=self._database.now())
         try:
             done = await self._database.write(
-                lambda transaction: statements.settle(transaction, holder, settling)
+                lambda transaction: statements.settle(transaction, holder, settling),
+                # Lost with the host, a message that was done with comes again: its record says so.
+                durable=not all(isinstance(one.verdict, Ack) for one in settling),
             )
         except BrokerqError:  # nothing was settled: the leases go on
             self._held.update({hold.id: hold for _, hold in taken.values()})
@@ -192,7 +196,7 @@ class SqliteConsumer(Consumer):
         until = now + self._lease
         number = self._number
         kept = await self._database.write(
-            lambda transaction: statements.extend(transaction, number, ids, until)
+            lambda transaction: statements.extend(transaction, number, ids, until), durable=False
         )
         for hold in holds:
             if hold is not None and hold.id in kept:

@@ -47,6 +47,8 @@ _PUT_KEY = load("put_key")
 _REMOVE_KEY = load("remove_key")
 
 _ADDS = frozenset({_ADD_JOB, _ADD_PUBLISHED_JOB})
+_PLAIN_RESULTS = (None, b"null")
+"""Many jobs have these; they are written together."""
 
 
 class Ledger:
@@ -189,7 +191,8 @@ class Ledger:
             and _is_plain_success(record, before, verdict)
             and record.id not in self._long
         ):
-            alike = (record.attempts, record.crashes, line, self.micros, keep_until, self.app)
+            told = self._outcome(record, verdict)
+            alike = (record.attempts, record.crashes, line, *told, self.micros, keep_until)
             self._successes[alike].append(record.id)
         else:
             self._put(
@@ -270,7 +273,7 @@ class Ledger:
             self.db.executemany(statement, self._rows[statement])
         self._rows.clear()
         for alike, ids in self._successes.items():
-            self.db.execute(_SUCCEED_JOBS, (*alike, texts(ids)))
+            self.db.execute(_SUCCEED_JOBS, (*alike, self.app, texts(ids)))
         self._successes.clear()
         for key in self._changed_keys:
             holder = self.keys.get(key)
@@ -287,7 +290,7 @@ def _is_plain_success(record: Record, before: Record, verdict: Finish) -> bool:
     return (
         record.state == State.SUCCEEDED
         and before.due_at is None
-        and verdict.result is None
+        and verdict.result in _PLAIN_RESULTS
         and verdict.failure is None
         and verdict.note is None
     )

@@ -109,22 +109,22 @@ def read_record(row: RecordRow) -> Record:
         cancelling,
         _,
     ) = row
-    return Record(
-        id=id_,
-        state=_STATES[state],
-        first_at=from_micros(first_at),
-        epoch=epoch,
-        claimed=bool(claimed),
-        attempts=attempts,
-        crashes=crashes,
-        fence=fence,
-        owner=owner,
-        lease_until=lease_until,
-        due_at=read_instant(due_at),
-        expires_at=read_instant(expires_at),
-        key=key,
-        redrives=redrives,
-        cancelling=bool(cancelling),
+    return Record(  # by position, as it is for every step: by name takes three times as long
+        id_,
+        _STATES[state],
+        from_micros(first_at),
+        epoch,
+        bool(claimed),
+        attempts,
+        crashes,
+        fence,
+        owner,
+        lease_until,
+        read_instant(due_at),
+        read_instant(expires_at),
+        key,
+        redrives,
+        bool(cancelling),
     )
 
 

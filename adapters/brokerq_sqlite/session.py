@@ -19,6 +19,8 @@ APPLICATION_ID = 0x62726B71  # "brkq"
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)
 _STATEMENTS = 128
+_MOST_UNSYNCED = 2**32
+"""More claims than anybody could make between two commits that are synced."""
 _CACHE = 16_384
 """KiB for pages of the file: with SQLite's two MiB, those that every batch needs do not stay."""
 
@@ -88,6 +90,7 @@ class Session:
             self._lock.close()
             raise
         self.running = Running(self.db)
+        self._durable = True
 
     def _open(self) -> sqlite3.Connection:
         if not self._lock.acquire(self._options.lock_timeout):
@@ -110,12 +113,16 @@ class Session:
             self._lock.release()
         return db
 
-    def begin(self) -> None:
-        """Begin a transaction that may write."""
+    def begin(self, *, durable: bool = True) -> None:
+        """Begin a transaction that may write; if it is durable its commit waits for the disk."""
         if not self._lock.acquire(self._options.lock_timeout):
             raise locked(self.path)
         try:
             self._refuse_another_file()
+            if durable is not self._durable:
+                # NORMAL syncs no commit of a write-ahead log; the next FULL one syncs it all.
+                self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self.db.execute("BEGIN IMMEDIATE")
         except BaseException as exc:
             self._lock.release()
@@ -253,6 +260,8 @@ def _lapse_leases_of_another_boot(db: sqlite3.Connection, boot: str) -> None:
     # Written even if it is the same: a file that can only be read is found out now, not later.
     db.execute("UPDATE about SET value = ? WHERE name = 'boot'", (boot,))
     if written != boot:
+        # Claims are not synced, so the last fences may have been lost with the host.
+        db.execute("UPDATE about SET value = value + ? WHERE name = 'fence'", (_MOST_UNSYNCED,))
         db.execute("UPDATE messages SET lease_until = 0 WHERE state = 1")
         db.execute("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")
         db.execute("UPDATE letters SET lease_until = 0 WHERE lease_until > 0")

@@ -11,7 +11,16 @@ from typing import TypeVar
 from brokerq.broker import Broker, Outgoing
 from brokerq.catalogue import Letter, LetterFilter, LetterState, NotRedriven, Redrive
 from brokerq.outbox import OutboxStats, Taken
-from brokerq.records import CancelAnswer, ClaimAnswer, Hold, Now, ReserveAnswer, State
+from brokerq.records import (
+    CancelAnswer,
+    ClaimAnswer,
+    Duplicate,
+    Hold,
+    Now,
+    Recorded,
+    ReserveAnswer,
+    State,
+)
 from brokerq.store import (
     Claim,
     Colocated,
@@ -41,6 +50,7 @@ from brokerq_sqlite.writer import Transaction
 
 T = TypeVar("T")
 
+_SYNC = "UPDATE about SET value = value WHERE name = 'boot'"
 _PAUSE = load("pause_queue")
 _RESUME = load("resume_queue")
 _FIND_PAUSES = load("find_pauses")
@@ -72,11 +82,11 @@ class SqliteStore(Store, Colocated, Transactional):
     def _require_open(self) -> None:
         self._database.require_open(self._is_open)
 
-    async def _write(self, run: Callable[[Transaction], T]) -> T:
+    async def _write(self, run: Callable[[Transaction], T], *, durable: bool = True) -> T:
         self._require_open()
-        return await self._database.write(run)
+        return await self._database.write(run, durable=durable)
 
-    async def _change(self, change: Callable[[Ledger], T]) -> T:
+    async def _change(self, change: Callable[[Ledger], T], *, durable: bool = True) -> T:
         """Run it on a ledger as of the transaction's own time."""
         database = self._database
         clock = database.clock
@@ -85,17 +95,23 @@ class SqliteStore(Store, Colocated, Transactional):
             now = Now(wall=clock.now(), lease=clock.monotonic())
             return change(Ledger(transaction, database.app, now))
 
-        return await self._write(run)
+        return await self._write(run, durable=durable)
 
     async def _read(self, run: Callable[[sqlite3.Connection], T]) -> T:
         self._require_open()
         return await self._database.read(run)
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[ClaimAnswer]:
-        return await self._change(lambda ledger: jobs_.claim(ledger, claims))
+        answers = await self._change(lambda ledger: jobs_.claim(ledger, claims), durable=False)
+        if any(isinstance(answer, Duplicate | Recorded) for answer in answers):
+            # The claim itself may have ended the job, whose message is removed next.
+            await self._write(lambda transaction: transaction.db.execute(_SYNC).rowcount)
+        return answers
 
     async def renew(self, holdings: Sequence[Holding], *, lease: timedelta) -> Sequence[Hold]:
-        return await self._change(lambda ledger: jobs_.renew(ledger, holdings, lease))
+        return await self._change(
+            lambda ledger: jobs_.renew(ledger, holdings, lease), durable=False
+        )
 
     async def finish(self, finishes: Sequence[Finish]) -> Sequence[State | None]:
         return await self._change(lambda ledger: jobs_.finish(ledger, finishes))

@@ -109,7 +109,7 @@ def _run_group(
     Hardly any call fails, so that one may is only prepared for (`guarded`) once one has.
     """
     try:
-        session.begin()
+        session.begin(durable=any(call.durable for call in calls))
     except BrokerqError as exc:
         fail_all(calls, exc)
         return {}

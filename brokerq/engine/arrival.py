@@ -84,8 +84,7 @@ def _keyed(head: Head, message: Message, registry: Registry) -> Head:
 def claim_for(arrival: Arrival, *, owner: str, lease: timedelta) -> Claim:
     """Return the claim of an arrival."""
     lane = arrival.delivery.lane
-    job = NewJob(head=arrival.head, message=arrival.message, queue=lane.queue, level=lane.level)
-    return Claim(job=job, owner=owner, lease=lease)
+    return Claim(NewJob(arrival.head, arrival.message, lane.queue, lane.level), owner, lease)
 
 
 def begin(

@@ -133,7 +133,7 @@ class Intake:
             return False
         if run.recorded and arrival.head.epoch > run.claimed.epoch:
             return False  # no duplicate but what follows: the run's verdict is recorded already
-        run.followers.append((arrival.source, arrival.delivery))
+        run.followers = (*run.followers, (arrival.source, arrival.delivery))
         return True
 
     async def _claim(

@@ -24,6 +24,8 @@ class LaneReader:
     Attributes:
         buffer: What was delivered and not begun.
         subscribed: Whether there is a consumer now.
+        broken: Done when the reading has ended for ever, with what ended it: a bug, never the
+            broker.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LaneReader:
         self.lane = lane
         self.buffer: deque[Delivery] = deque()
         self.subscribed = False
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._open_consumer = open_consumer
         self._what = what or str(lane)
         self._room = room
@@ -59,10 +62,18 @@ class LaneReader:
         if self._receiving is not None:
             return
         self._receiving = asyncio.create_task(self._read(), name=f"read {self._what}")
+        self._receiving.add_done_callback(self._ended)
+
+    def _ended(self, receiving: asyncio.Task[None]) -> None:
+        error = None if receiving.cancelled() else receiving.exception()
+        if error is not None and not self.broken.done():
+            self.broken.set_exception(error)
+            self.broken.exception()  # a worker that stops at this moment does not look at it
 
     def nudge(self) -> None:
         """Say that there may be room again."""
-        self._go.set()
+        if self._room(self) > 0:
+            self._go.set()
 
     def take(self, count: int) -> list[Delivery]:
         """Remove up to `count` deliveries from the buffer, to be begun."""
@@ -137,7 +148,7 @@ class LaneReader:
             if self._unsettled:
                 batch, self._unsettled = self._unsettled, []
                 await self._settle(batch)
-        self._go.set()
+        self.nudge()
         answers = [delivery in self._settled for delivery, _ in verdicts]
         self._settled.difference_update(delivery for delivery, _ in verdicts)
         return answers
@@ -191,11 +202,3 @@ class LaneReader:
         """Give back everything that is still held."""
         await self.drain()
         await self._unsubscribe()
-
-    @property
-    def failed(self) -> BaseException | None:
-        """What ended the reading for ever, if anything did: a bug, never the broker."""
-        task = self._receiving
-        if task is None or not task.done() or task.cancelled():
-            return None
-        return task.exception()

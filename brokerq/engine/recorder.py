@@ -225,21 +225,21 @@ class Recorder:
         return () if view is None else view.history
 
     def _finish(self, plan: Conclusion) -> Finish:
-        run, decision = plan.run, plan.decision
+        about, run, decision = self._about, plan.run, plan.decision
         context = run.context
-        return Finish(
-            holding=Holding(id=run.head.id, owner=self._about.owner, fence=run.claimed.fence),
-            state=decision.state,
-            attempt=decision.attempt,
-            copy=plan.copy is not None,
-            delay=decision.delay,
-            window=self._about.window,
-            result=run.result if decision.state == State.SUCCEEDED else None,
-            result_ttl=self._about.keep_result,
-            failure=_failure(run),
-            note=_note(run, decision.note or run.problem),
-            letter=plan.letter,
-            log=() if context is None else context.logged,
+        return Finish(  # by position, as it is for every run: by name takes three times as long
+            Holding(run.head.id, about.owner, run.claimed.fence),
+            decision.state,
+            decision.attempt,
+            plan.copy is not None,
+            decision.delay,
+            about.window,
+            run.result if decision.state is State.SUCCEEDED else None,
+            about.keep_result,
+            _failure(run),
+            _note(run, decision.note or run.problem),
+            plan.letter,
+            () if context is None else context.logged,
         )
 
     async def _confirm(self, runs: Sequence[Run]) -> None:

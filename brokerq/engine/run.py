@@ -42,6 +42,7 @@ class Run:
             where nothing is recorded, never.
         sealed: Whether it is being settled, so that no delivery may share its fate any more.
         definition: None: the job is unknown here.
+        arguments: Of the handler; there once they are decoded.
         begun: Whether its task has run at all.
         followers: Other deliveries of the same job, which share its fate.
         result: The encoded result of a success.
@@ -60,7 +61,7 @@ class Run:
     held_until: float = math.inf
     sealed: bool = False
     definition: Definition | None = None
-    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    arguments: dict[str, Any] = field(init=False)
     context: Context | None = None
     task: asyncio.Task[None] | None = None
     begun: bool = False
@@ -70,9 +71,7 @@ class Run:
     result: bytes | None = None
     problem: str | None = None
     committed: bool = False
-    followers: list[tuple[LaneReader, Delivery]] = field(
-        default_factory=list[tuple[LaneReader, Delivery]]
-    )
+    followers: tuple[tuple[LaneReader, Delivery], ...] = ()
 
     @property
     def hide(self) -> Hider:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -108,14 +108,15 @@ class Runner:
             run.outcome = _SUCCEEDED
         self._running.discard(run)
         self._done.append(run)
-        if len(self._done) == 1:
+        if not self._running:  # nothing to wait for
+            self._flush()
+        elif len(self._done) == 1:
             self._user_loop.call_soon(self._flush)
 
     async def _outcome(self, run: Run) -> Outcome:
         definition = run.definition
         assert definition is not None  # noqa: S101 - only known jobs are started
-        middleware = self._middleware + definition.middleware
-        if middleware:
+        if middleware := self._middleware + definition.middleware:
             assert run.context is not None  # noqa: S101 - made where there is middleware
             result = await chain(middleware, functools.partial(self._call, run), run.context)
         else:
@@ -221,13 +222,13 @@ class Runner:
 
     def _flush(self) -> None:
         done, self._done = self._done, []
-        if self._closed:  # was abandoned; nobody is there to be told
+        if not done or self._closed:  # told already; or abandoned, and nobody is there to be told
             return
         self._engine_loop.call_soon_threadsafe(self._on_done, done)
 
 
 def call_plain(
-    function: Callable[..., object], args: Sequence[object], arguments: dict[str, Any]
+    function: Callable[..., object], args: Sequence[object], arguments: Mapping[str, Any]
 ) -> object:
     """Call a handler that is no coroutine; to be done in a thread."""
     try:

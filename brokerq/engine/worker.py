@@ -172,8 +172,9 @@ class Worker:
             running=self._running,
             ended=self._recorder.add,
         )
+        self._all_readers = [*self._readers, *(each.reader for each in self._salvages)]
         self._heartbeat = Heartbeat(
-            [*self._readers, *(each.reader for each in self._salvages)],
+            self._all_readers,
             runtime.store,
             owner=runtime.owner,
             lease=lease,
@@ -229,7 +230,9 @@ class Worker:
         store = self._runtime.store
         if store is not None:
             await self._slots.pause(await store.paused())
-        loops = [self._heartbeat.beat_for_ever(), self._slots.fill(), self._watch()]
+        loops = [self._heartbeat.beat_for_ever(), self._slots.fill()]
+        if self._options.until is not Until.STOPPED or self._options.max_jobs is not None:
+            loops.append(self._watch())
         if store is not None:
             upkeep = Upkeep(
                 self._runtime.broker,
@@ -251,24 +254,23 @@ class Worker:
     async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         stop = asyncio.create_task(self._stop.wait())
         limit = self._options.max_runtime
+        broken = [each.broken for each in self._all_readers]
+        ends: list[asyncio.Future[Any]] = [stop, *tasks, *broken]
         done, _ = await asyncio.wait(
-            [stop, *tasks],
+            ends,
             timeout=None if limit is None else limit.total_seconds(),
             return_when=asyncio.FIRST_COMPLETED,
         )
         stop.cancel()
-        for task in done - {stop}:
-            task.result()  # none of these ends by itself but by a bug, which is raised here
+        for ended in done - {stop}:
+            ended.result()  # none of these ends by itself but by a bug, which is raised here
 
     async def _watch(self) -> None:
-        """Look whether the worker may stop by itself, and whether its readers live."""
+        """Look whether the worker may stop by itself."""
         until = self._options.until
         if until is not Until.STOPPED:
             inspectable(self._runtime.broker)
         while True:
-            for reader in (*self._readers, *(each.reader for each in self._salvages)):
-                if reader.failed is not None:
-                    raise reader.failed
             await asyncio.sleep(IDLE_CHECK)
             if self._slots.spent:
                 await self._end_when_done()

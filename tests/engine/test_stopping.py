@@ -8,6 +8,7 @@ import time
 import pytest
 
 from brokerq import BrokerQ, Context, State
+from brokerq.engine.lanes import LaneReader
 from brokerq.errors import ConfigurationError, UnknownQueueError
 from tests.engine.conftest import Place, eventually, working
 
@@ -129,3 +130,17 @@ async def test_a_worker_can_be_run_again_and_again(bq: BrokerQ) -> None:
         await bq.run_worker(burst=True)
         await eventually(lambda: len(ran) == number + 1)  # noqa: B023 - awaited at once
     assert ran == [0, 1, 2]
+
+
+async def test_a_bug_in_reading_ends_the_worker_with_it(
+    bq: BrokerQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and not only when somebody looks."""
+
+    async def broken(self: LaneReader) -> None:
+        raise ZeroDivisionError
+
+    bq.queue("jobs")
+    monkeypatch.setattr(LaneReader, "_receive_for_ever", broken)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(bq.run_worker(), 5)
