@@ -109,7 +109,7 @@ class Outgoing:
 
     Attributes:
         id: Job id, given to the broker as the message's own id.
-        delay: Not to be delivered earlier; zero: at once.
+        delay: Not to be delivered earlier, by no clock but the broker's; zero: at once.
         order: Ordering key; only on an ordered queue.
         tenant: For brokers that are fair between tenants; others ignore it.
     """

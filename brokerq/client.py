@@ -56,11 +56,14 @@ class Client:
 
     def _prepare(self, requests: Sequence[Request]) -> list[Parcel]:
         runtime = self._runtime
-        can, now = runtime.broker.capabilities, runtime.clock.now()
-        return [
-            prepare(request, runtime.registry, can, job_id=runtime.new_id(), now=now)
-            for request in requests
-        ]
+        return prepare(
+            requests,
+            runtime.registry,
+            runtime.broker.capabilities,
+            new_id=runtime.new_id,
+            now=runtime.clock.now(),
+            outbox=runtime.store is not None,
+        )
 
     async def join(self, connection: object, requests: Sequence[Request]) -> list[Published]:
         """Publish within the program's own transaction; on its loop, not on the engine's.

@@ -47,9 +47,9 @@ async def run_inline(
     The payload takes the same way through JSON as on any broker. Refuses with `CapabilityError`
     what needs a broker: a delay or an absolute time.
     """
-    parcel = prepare(request, registry, _ANY, job_id=job_id, now=now)
+    [parcel] = prepare([request], registry, _ANY, new_id=lambda: job_id, now=now, outbox=False)
     head = parcel.new.head
-    if head.not_before is not None:
+    if parcel.delay:
         raise CapabilityError("inline mode runs jobs at once and cannot delay one")
     claimed = unrecorded(head)
     context = Context(

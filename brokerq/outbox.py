@@ -79,6 +79,7 @@ class Outbox(Protocol):
     async def schedule(self, jobs: Sequence[tuple[NewJob, Outgoing]]) -> Sequence[ReserveAnswer]:
         """Take the keys, keep the messages and record the jobs as published, in one transaction.
 
+        A message is due at its head's `not_before`, else when its delay is over, from now on.
         A job without a key is always `Reserved`. Only `Reserved` ones were kept; `Pending` with no
         wait is a lapsed reservation: ask again with the job under that id, which takes it over.
         Whether the lanes are declared is not looked at.

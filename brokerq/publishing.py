@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from brokerq.broker import Capabilities, Lane, Ordering, Outgoing, QueueSpec
 from brokerq.duration import ZERO, within
@@ -13,12 +14,14 @@ from brokerq.message import Message
 from brokerq.options import PublishOptions
 from brokerq.registry import Queue, Registry
 from brokerq.store import NewJob
-from brokerq.wire import Head, write_headers
+from brokerq.wire import Head, of_another, write_headers
+
+_LONGEST_IDENTITY = 500
+"""Characters that an id, a key and a fingerprint have with their names, at the most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One job that a program wants published.
+class Request(NamedTuple):
+    """One job that a program wants published; a tuple, as thousands may be published at once.
 
     Attributes:
         body: The arguments, encoded.
@@ -36,14 +39,13 @@ class Request:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class Parcel(NamedTuple):
     """A job that is ready to be sent: what is recorded of it, and what travels.
 
     Attributes:
         outgoing: With no longer a delay than the broker can keep: it comes early and is released
             again, where there is no outbox to keep it.
-        delay: The delay asked for.
+        delay: The delay asked for, or until the instant asked for, by the publisher's clock.
     """
 
     new: NewJob
@@ -65,17 +67,60 @@ class Parcel:
 
 
 def prepare(
-    request: Request,
+    requests: Sequence[Request],
     registry: Registry,
     capabilities: Capabilities,
     *,
-    job_id: str,
+    new_id: Callable[[], str],
     now: datetime,
-) -> Parcel:
+    outbox: bool,
+) -> list[Parcel]:
     """Return what is to be sent.
 
-    Raises `UnknownQueueError`, `CapabilityError` or `BodyTooLargeError`: nothing is weakened.
+    The message says when it may begin only if an instant was asked for, or if nobody keeps the
+    whole of its delay: not the broker, and there is no `outbox` either. Raises `UnknownQueueError`,
+    `CapabilityError` or `BodyTooLargeError`: nothing is weakened.
     """
+    parcels: list[Parcel] = []
+    labelled: Request | None = None
+    label: _Label | None = None
+    for request in requests:
+        if label is None or labelled is None or not _are_alike(request, labelled):
+            label = _label(request, registry, capabilities, now=now, outbox=outbox)
+            labelled = request
+        parcels.append(_pack(request, label, new_id()))
+    return parcels
+
+
+class _Label(NamedTuple):
+    """What the jobs of one call have in common; of many jobs it is made once.
+
+    Attributes:
+        head: Without id, key and fingerprint.
+        headers: What that says.
+        fits: How long a body surely fits, with a key; None: any.
+    """
+
+    head: Head
+    headers: Mapping[str, str]
+    lane: Lane
+    delay: timedelta
+    can: Capabilities
+    fits: int | None
+
+
+def _are_alike(one: Request, other: Request) -> bool:
+    return one.options is other.options and (one.job, one.queue, one.priority, one.tags) == (
+        other.job,
+        other.queue,
+        other.priority,
+        other.tags,
+    )
+
+
+def _label(
+    request: Request, registry: Registry, can: Capabilities, *, now: datetime, outbox: bool
+) -> _Label:
     options = request.options
     name = options.queue or request.queue
     priority = options.priority or request.priority
@@ -84,15 +129,15 @@ def prepare(
         queue = Queue(spec=QueueSpec(name=name, levels=(priority or "normal",)))
     else:
         queue = registry.queue(name)
-    level = registry.level(queue, priority)
-    not_before = options.not_before(now)
+    lane = Lane(queue=queue.spec.name, level=registry.level(queue, priority))
+    due = options.not_before(now)
+    delay = ZERO if due is None else due - now
+    kept = within(delay, can.max_delay) == delay or (outbox and options.order is None)
     head = Head(
-        id=job_id,
+        id="",
         job=request.job,
-        first_at=now if not_before is None else not_before,
-        key=request.key,
-        fingerprint=request.fingerprint,
-        not_before=not_before,
+        first_at=now + delay,
+        not_before=due if options.at is not None or not kept else None,
         expires_at=options.expires_at(now),
         priority=options.priority,
         order=options.order,
@@ -103,25 +148,38 @@ def prepare(
         tags=tuple(dict.fromkeys((*request.tags, *options.tags))),
         user=options.headers,
     )
-    _check_order(head, ordered=queue.spec.ordered, queue=queue.spec.name, can=capabilities)
-    lane = Lane(queue=queue.spec.name, level=level)
-    parcel = _pack(head, request.body, lane, now, capabilities)
-    _check_size(parcel.new.message, capabilities.max_body, request.job)
-    return parcel
+    _check_order(head, delay, queue.spec, can)
+    headers = write_headers(head)
+    characters = _LONGEST_IDENTITY + sum(map(len, headers)) + sum(map(len, headers.values()))
+    # UTF-8 takes at most four bytes for one.
+    fits = None if can.max_body is None else can.max_body - 4 * characters
+    return _Label(head, headers, lane, delay, can, fits)
+
+
+def _pack(request: Request, label: _Label, job_id: str) -> Parcel:
+    head, headers = of_another(label.head, label.headers, job_id, request.key, request.fingerprint)
+    message = Message(headers=headers, body=request.body)
+    if label.fits is not None and len(request.body) > label.fits:
+        _check_size(message, label.can.max_body, request.job)
+    return _parcel(head, message, label.lane, label.delay, label.can)
 
 
 def relabel(parcel: Parcel, capabilities: Capabilities, *, job_id: str, now: datetime) -> Parcel:
     """Return the same job under another id."""
     head = parcel.new.head._replace(id=job_id)
-    return _pack(head, parcel.new.message.body, parcel.outgoing.lane, now, capabilities)
+    due = head.not_before
+    delay = parcel.delay if due is None else max(ZERO, due - now)
+    message = Message(headers=write_headers(head), body=parcel.new.message.body)
+    return _parcel(head, message, parcel.outgoing.lane, delay, capabilities)
 
 
-def _pack(head: Head, body: bytes, lane: Lane, now: datetime, can: Capabilities) -> Parcel:
-    message = Message(headers=write_headers(head), body=body)
-    delay = ZERO if head.not_before is None else max(ZERO, head.not_before - now)
+def _parcel(
+    head: Head, message: Message, lane: Lane, delay: timedelta, can: Capabilities
+) -> Parcel:
+    own = delay if head.not_before is None else ZERO
     return Parcel(
-        new=NewJob(head=head, message=message, queue=lane.queue, level=lane.level),
-        outgoing=Outgoing(
+        NewJob(head, message, lane.queue, lane.level, own),
+        Outgoing(
             lane=lane,
             message=message,
             id=head.id,
@@ -129,33 +187,27 @@ def _pack(head: Head, body: bytes, lane: Lane, now: datetime, can: Capabilities)
             order=head.order,
             tenant=head.tenant,
         ),
-        delay=delay,
+        delay,
     )
 
 
-def _check_order(head: Head, *, ordered: bool, queue: str, can: Capabilities) -> None:
+def _check_order(head: Head, delay: timedelta, queue: QueueSpec, can: Capabilities) -> None:
     if head.order is None:
         return
-    if not ordered:
+    if not queue.ordered:
         raise CapabilityError(
-            f"queue {queue!r} is not ordered: declare it with bq.queue({queue!r}, ordered=True), "
-            "or publish without order="
+            f"queue {queue.name!r} is not ordered: declare it with "
+            f"bq.queue({queue.name!r}, ordered=True), or publish without order="
         )
     if can.ordering is Ordering.NONE:
         raise CapabilityError("this broker keeps no order: publish without order=")
-    if head.not_before is not None and not can.delayed_ordering:
+    if delay and not can.delayed_ordering:
         raise CapabilityError("this broker cannot delay a job that has an ordering key")
 
 
 def _check_size(message: Message, limit: int | None, job: str) -> None:
-    if limit is None:
-        return
-    headers = message.headers
-    characters = sum(map(len, headers)) + sum(map(len, headers.values()))
-    if len(message.body) + 4 * characters <= limit:  # UTF-8 takes at most four bytes for one
-        return
     size = message_size(message)
-    if size > limit:
+    if limit is not None and size > limit:
         raise BodyTooLargeError(
             f"the message for {job!r} has {size} bytes, this broker takes {limit}: "
             "pass a reference to the data instead"

@@ -58,12 +58,15 @@ class NewJob(NamedTuple):
     Attributes:
         head: What `message.headers` say.
         level: The priority level it is published at.
+        delay: From its publish on, kept by the broker or the outbox, where the head has no
+            `not_before`; so nobody needs to know another's clock. Only its publisher knows it.
     """
 
     head: Head
     message: Message
     queue: str
     level: str
+    delay: timedelta = ZERO
 
 
 class Record(NamedTuple):
@@ -77,7 +80,8 @@ class Record(NamedTuple):
         fence: Of the last claim.
         owner: Who holds the job, while it is reserved or running.
         lease_until: On the store's lease clock; zero where nobody holds it.
-        due_at: Not claimable earlier.
+        due_at: When the job is due: by the store's clock, or as its message says. Not claimable
+            earlier, unless a first delivery is kept back by the broker alone.
         expires_at: Its deadline.
         key: Its idempotency key, scoped to the job's name; None: it holds none.
         redrives: How often it came back from the dead letters.
@@ -122,6 +126,7 @@ class Claimed(NamedTuple):
     Attributes:
         fence: Proves it.
         conflict: The job that holds the key with another payload: end as `key_conflict`, don't run.
+        at: When it was claimed, by the store's clock; None: nothing is recorded.
     """
 
     fence: int
@@ -132,6 +137,7 @@ class Claimed(NamedTuple):
     expires_at: datetime | None
     redrives: int
     conflict: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,7 @@ Why it is safe to act on the answers, whatever dies in between:
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from brokerq.duration import ZERO
 from brokerq.record import (
@@ -41,6 +40,7 @@ from brokerq.record import (
     Stale,
     State,
 )
+from brokerq.record_keys import is_conflict, key_after, key_is_free, scoped_key
 from brokerq.wire import Head
 
 __all__ = [
@@ -96,24 +96,6 @@ def new_record(head: Head, *, state: State, key: str | None = None) -> Record:
     )
 
 
-def key_is_free(holder: KeyRecord | None, *, for_job: str, now: Now) -> bool:
-    """Tell whether the job may hold the key."""
-    return (
-        holder is None
-        or holder.job_id == for_job
-        or (holder.expires_at is not None and holder.expires_at <= now.wall)
-    )
-
-
-def is_conflict(holder: KeyRecord, fingerprint: str | None) -> bool:
-    """Tell whether the payloads differ; without both fingerprints they are taken as equal."""
-    return (
-        fingerprint is not None
-        and holder.fingerprint is not None
-        and holder.fingerprint != fingerprint
-    )
-
-
 def claim(  # noqa: PLR0911 - one return per rule
     record: Record | None,
     holder: KeyRecord | None,
@@ -143,11 +125,25 @@ def claim(  # noqa: PLR0911 - one return per rule
             cancelled = _end(record, State.CANCELLED)
             return _recorded(cancelled, ZERO), cancelled
     wait = ZERO if record.due_at is None else max(ZERO, record.due_at - now.wall)
+    if _is_kept_by_broker(record, head):
+        wait = ZERO
     if head.epoch < record.epoch:  # the copy may never have been published: kill before follow-up
         return _recorded(record, wait), None
     if wait and record.state != State.RUNNING:
         return Busy(wait=wait), None
     return _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+
+
+def _is_kept_by_broker(record: Record, head: Head) -> bool:
+    """Tell whether the delivery was due when it came: the broker has measured its delay.
+
+    Its timer began before the record was written, so that by the record it comes a moment early.
+    """
+    return (
+        head.not_before is None
+        and not record.claimed
+        and record.state in {State.RESERVED, State.SCHEDULED}
+    )
 
 
 def unrecorded(head: Head) -> Claimed:
@@ -202,7 +198,10 @@ def _take(
         redrives,
         record.cancelling,
     )
-    return Claimed(fence, epoch, attempts, crashes, first_at, expires_at, redrives), taken
+    answer = Claimed(
+        fence, epoch, attempts, crashes, first_at, expires_at, redrives, None, now.wall
+    )
+    return answer, taken
 
 
 def _recorded(record: Record, wait: timedelta) -> Recorded:
@@ -351,6 +350,7 @@ def reserve(
     owner: str,
     lease: timedelta,
     now: Now,
+    delay: timedelta = ZERO,
 ) -> tuple[ReserveAnswer, Record | None]:
     """Answer a publisher that wants the key in `head`; the record to be written, if any.
 
@@ -364,7 +364,8 @@ def reserve(
     free = holder is None or key_is_free(holder, for_job=head.id, now=now)
     if held_by is None or (free and not own):
         fresh = new_record(head, state=State.RESERVED, key=scoped_key(head))
-        return Reserved(id=head.id), fresh._replace(owner=owner, lease_until=until)
+        due_at = _due_at(head, delay, now)
+        return Reserved(id=head.id), fresh._replace(owner=owner, lease_until=until, due_at=due_at)
     if holder is not None and is_conflict(holder, head.fingerprint):
         return Conflict(id=held_by.id), None
     if held_by.state != State.RESERVED:
@@ -375,29 +376,20 @@ def reserve(
     return Reserved(id=held_by.id), held_by._replace(owner=owner, lease_until=until)
 
 
-def enqueue(record: Record | None, head: Head, *, now: Now) -> Record | None:
+def enqueue(
+    record: Record | None, head: Head, *, now: Now, delay: timedelta = ZERO
+) -> Record | None:
     """Return the record of a job that was published; None: a later state is recorded already."""
     if record is not None and record.state != State.RESERVED:
         return None
-    due_at = head.not_before if record is None else record.due_at
+    due_at = _due_at(head, delay, now)
     state = State.QUEUED if due_at is None or due_at <= now.wall else State.SCHEDULED
     if record is None:
-        return new_record(head, state=state, key=scoped_key(head))
-    return record._replace(state=state, owner=None, lease_until=0.0)
+        record = new_record(head, state=state, key=scoped_key(head))
+        return record if due_at == record.due_at else record._replace(due_at=due_at)
+    return record._replace(state=state, owner=None, lease_until=0.0, due_at=due_at)
 
 
-def scoped_key(head: Head) -> str | None:
-    """Return the idempotency key as the store keeps it: unique per app and job."""
-    return None if head.key is None else f"{head.job}:{head.key}"
-
-
-def key_after(
-    record: Record, holder: KeyRecord, *, window: timedelta, now: Now
-) -> KeyRecord | None:
-    """Return what is left of the key of a job that has ended; None: it is free.
-
-    A success holds it for the window; any other end frees it.
-    """
-    if record.state != State.SUCCEEDED:
-        return None
-    return replace(holder, expires_at=now.wall + window)
+def _due_at(head: Head, delay: timedelta, now: Now) -> datetime | None:
+    """Return when a job that is published now is due; see `NewJob.delay`."""
+    return now.wall + delay if delay else head.not_before

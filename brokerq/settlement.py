@@ -74,10 +74,10 @@ def in_reach(
 ) -> Verdict:
     """Return the verdict as the broker can carry it out; a longer delay is waited for in steps.
 
-    The message comes too early then and is given back for the next step, without being claimed: its
-    header `bq-not-before` says when it is due, or its record does. `remembered` says that one of
-    them does already; if not, a release becomes a copy with that header, which is the same job,
-    attempt and epoch.
+    The message comes too early then and is given back for the next step: its record says when it is
+    due, by the store's clock, or its header `bq-not-before`, by the clock of whoever has written
+    it. `remembered` says that one of them does already; if not, a copy gets that header, and a
+    release becomes one, which is the same job, attempt and epoch.
     """
     match verdict:
         case Reschedule(delay=delay, message=None) if delay > in_place:
@@ -85,7 +85,8 @@ def in_reach(
         case _ if max_delay is None:
             return verdict
         case Reschedule(delay=delay, message=Message() as copy) if delay > max_delay:
-            return Reschedule(delay=max_delay, message=_not_before(copy, now + delay))
+            later = copy if remembered else _not_before(copy, now + delay)
+            return Reschedule(delay=max_delay, message=later)
         case Release(delay=delay) if delay > max(max_delay, in_place):
             if remembered:
                 return Release(delay=max(max_delay, in_place))

@@ -210,7 +210,11 @@ class Jobs(Protocol):
 
     @abstractmethod
     async def claim(self, claims: Sequence[Claim]) -> Sequence[ClaimAnswer]:
-        """Answer each claim in order; one transaction. The same id twice: the second sees Busy."""
+        """Answer each claim in order; one transaction. The same id twice: the second sees Busy.
+
+        The first delivery of a job with a `NewJob.delay` is due whenever it comes; what waits after
+        that, or until an instant that its message names, is `Busy` until the store's clock says so.
+        """
 
     @abstractmethod
     async def renew(self, holdings: Sequence[Holding], *, lease: timedelta) -> Sequence[Hold]:
@@ -235,6 +239,7 @@ class Jobs(Protocol):
     async def enqueue(self, jobs: Sequence[NewJob]) -> None:
         """Record jobs as published: inserted where absent, `reserved` ones moved on.
 
+        Their delays count from the store's now on.
         Where a later state is recorded nothing changes.
         """
 

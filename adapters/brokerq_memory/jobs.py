@@ -150,7 +150,9 @@ def reserve(
     answers: list[ReserveAnswer] = []
     for job in jobs:
         holder, held_by = key_holder(ledger, job)
-        answer, record = rules.reserve(holder, held_by, job.head, owner=owner, lease=lease, now=now)
+        answer, record = rules.reserve(
+            holder, held_by, job.head, owner=owner, lease=lease, now=now, delay=job.delay
+        )
         if record is not None:
             _write_reservation(ledger, record, job, now)
         answers.append(answer)
@@ -177,7 +179,8 @@ def enqueue(ledger: Ledger, jobs: Sequence[NewJob], now: Now) -> None:
     """See `Jobs.enqueue`."""
     for job in jobs:
         entry = ledger.entries.get(job.head.id)
-        record = rules.enqueue(None if entry is None else entry.record, job.head, now=now)
+        before = None if entry is None else entry.record
+        record = rules.enqueue(before, job.head, now=now, delay=job.delay)
         if record is None:
             continue
         if entry is None:

@@ -47,11 +47,11 @@ class Outbox:
         self._rows: dict[int, Row] = {}
         self._number = 0
 
-    def add(self, outgoing: Outgoing, now: Now) -> None:
+    def add(self, outgoing: Outgoing, not_before: datetime | None, now: Now) -> None:
         """Keep a message."""
         self._number += 1
         own = replace(outgoing, message=own_copy(outgoing.message))
-        due = now.wall + outgoing.delay
+        due = not_before or now.wall + outgoing.delay
         self._rows[self._number] = Row(id=self._number, outgoing=own, due=due)
 
     def drop(self, job_id: str) -> None:

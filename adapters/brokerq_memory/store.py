@@ -163,8 +163,8 @@ class MemoryStore(Store, Colocated):
     async def schedule(self, jobs: Sequence[tuple[NewJob, Outgoing]]) -> Sequence[ReserveAnswer]:
         with self._use() as (ledger, now):
             answers, taken = take_keys(ledger, jobs, now)
-            for _, outgoing in taken:
-                ledger.outbox.add(outgoing, now)
+            for job, outgoing in taken:
+                ledger.outbox.add(outgoing, job.head.not_before, now)
             jobs_.enqueue(ledger, [job for job, _ in taken], now)
             return answers
 

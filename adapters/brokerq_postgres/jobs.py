@@ -184,7 +184,13 @@ async def reserve(
         holder = ledger.holder(rules.scoped_key(job.head))
         held_by = ledger.records.get(job.head.id if holder is None else holder.job_id)
         answer, record = rules.reserve(
-            holder, held_by, job.head, owner=owner, lease=lease, now=ledger.now
+            holder,
+            held_by,
+            job.head,
+            owner=owner,
+            lease=lease,
+            now=ledger.now,
+            delay=job.delay,
         )
         if record is not None:
             if record.id in ledger.records:
@@ -209,7 +215,7 @@ def enqueue_loaded(ledger: Ledger, jobs: Sequence[NewJob]) -> None:
     """Record jobs as published, whose records and keys are loaded."""
     for job in jobs:
         before = ledger.records.get(job.head.id)
-        record = rules.enqueue(before, job.head, now=ledger.now)
+        record = rules.enqueue(before, job.head, now=ledger.now, delay=job.delay)
         if record is None:
             continue
         if before is None:

@@ -32,21 +32,23 @@ async def schedule(
     """See `brokerq.outbox.Outbox.schedule`."""
     news = [job for job, _ in jobs]
     ledger, answers, taken = await take_keys(transaction, news)
-    await _keep(transaction, [jobs[number][1] for number in taken])
+    await _keep(transaction, [jobs[number] for number in taken])
     jobs_.enqueue_loaded(ledger, [news[number] for number in taken])
     await ledger.flush()
     return answers
 
 
-async def _keep(transaction: Transaction, messages: Sequence[Outgoing]) -> None:
-    if not messages:
+async def _keep(transaction: Transaction, jobs: Sequence[tuple[NewJob, Outgoing]]) -> None:
+    if not jobs:
         return
+    messages = [outgoing for _, outgoing in jobs]
     values = {
         "app": transaction.app,
         "job_ids": texts([each.id for each in messages]),
         "queues": texts([each.lane.queue for each in messages]),
         "levels": texts([each.lane.level for each in messages]),
         "delays": scalars(span(each.delay) for each in messages),
+        "not_befores": scalars(job.head.not_before for job, _ in jobs),
         "order_keys": texts([each.order for each in messages]),
         "tenants": texts([each.tenant for each in messages]),
         "headers": texts([headers_text(each.message.headers) for each in messages]),

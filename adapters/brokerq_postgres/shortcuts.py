@@ -70,11 +70,12 @@ class Shortcuts:
             "epochs": scalars(head.epoch for head in heads),
             "attempts": scalars(head.attempts for head in heads),
             "crashes": scalars(head.crashes for head in heads),
+            "kept": scalars(head.not_before is None for head in heads),
         }
         answers: dict[int, Claimed] = {}
         for row in await self._database.fetch("take_ready_jobs", values):
-            job_id, fence, epoch, attempts, crashes, first_at, expires_at, redrives, key = row
-            answer = Claimed(fence, epoch, attempts, crashes, first_at, expires_at, redrives)
+            job_id, fence, epoch, attempts, crashes, first_at, expires_at, redrives, key, at = row
+            answer = Claimed(fence, epoch, attempts, crashes, first_at, expires_at, redrives, at=at)
             position = first[unescape(job_id)]
             answers[position] = answer
             self._remember(claims[position], answer, unescape_or_null(key))
@@ -147,7 +148,8 @@ def _records(jobs: Sequence[NewJob]) -> dict[str, object]:
         "epochs": scalars(head.epoch for head in heads),
         "attempts": scalars(head.attempts for head in heads),
         "crashes": scalars(head.crashes for head in heads),
-        "due_ats": scalars(head.not_before for head in heads),
+        "not_befores": scalars(head.not_before for head in heads),
+        "waits": scalars(span(job.delay) if job.delay else None for job in jobs),
         "expires_ats": scalars(head.expires_at for head in heads),
         "redrives": scalars(head.redrives for head in heads),
         "jobs": texts([head.job for head in heads]),

@@ -165,7 +165,13 @@ def reserve(
         holder = ledger.keys.get(rules.scoped_key(job.head) or "")
         held_by = ledger.records.get(job.head.id if holder is None else holder.job_id)
         answer, record = rules.reserve(
-            holder, held_by, job.head, owner=owner, lease=lease, now=ledger.now
+            holder,
+            held_by,
+            job.head,
+            owner=owner,
+            lease=lease,
+            now=ledger.now,
+            delay=job.delay,
         )
         if record is not None:
             if record.id in ledger.records:
@@ -191,7 +197,7 @@ def enqueue(ledger: Ledger, jobs: Sequence[NewJob], headers: Sequence[str] | Non
     ledger.load_keys(_keys_of_new(jobs, ledger))
     for position, job in enumerate(jobs):
         before = ledger.records.get(job.head.id)
-        record = rules.enqueue(before, job.head, now=ledger.now)
+        record = rules.enqueue(before, job.head, now=ledger.now, delay=job.delay)
         if record is None:
             continue
         if before is None:

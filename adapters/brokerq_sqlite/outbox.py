@@ -15,7 +15,7 @@ from brokerq_sqlite import jobs as jobs_
 from brokerq_sqlite.keys import take_keys
 from brokerq_sqlite.ledger import Ledger
 from brokerq_sqlite.queries import load
-from brokerq_sqlite.wire import headers_text, numbers, read_message, span
+from brokerq_sqlite.wire import headers_text, numbers, read_message, span, to_micros
 
 _KEEP = load("keep_message")
 _TAKE = load("take_kept_messages")
@@ -46,18 +46,19 @@ def schedule(ledger: Ledger, jobs: Sequence[tuple[NewJob, Outgoing]]) -> list[Re
     news = [job for job, _ in jobs]
     answers, taken = take_keys(ledger, news)
     for number in taken:
-        _keep(ledger, jobs[number][1])
+        _keep(ledger, *jobs[number])
     jobs_.enqueue(ledger, [news[number] for number in taken])
     return answers
 
 
-def _keep(ledger: Ledger, outgoing: Outgoing) -> None:
+def _keep(ledger: Ledger, job: NewJob, outgoing: Outgoing) -> None:
+    not_before = job.head.not_before
     values = {
         "app": ledger.app,
         "job_id": outgoing.id,
         "queue": outgoing.lane.queue,
         "level": outgoing.lane.level,
-        "due": ledger.micros + span(outgoing.delay),
+        "due": to_micros(not_before) if not_before else ledger.micros + span(outgoing.delay),
         "order_key": outgoing.order,
         "tenant": outgoing.tenant,
         "headers": headers_text(outgoing.message.headers),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from brokerq.broker import Delivery
+from brokerq.duration import ZERO
 from brokerq.engine.lanes import LaneReader
 from brokerq.engine.run import Run
 from brokerq.message import Message
@@ -86,7 +87,9 @@ def claim_for(arrival: Arrival, *, owner: str, lease: timedelta) -> Claim:
     return Claim(NewJob(arrival.head, arrival.message, lane.queue, lane.level), owner, lease)
 
 
-def begin(arrival: Arrival, claimed: Claimed, registry: Registry, *, recorded: bool) -> Run:
+def begin(
+    arrival: Arrival, claimed: Claimed, registry: Registry, *, recorded: bool, now: datetime
+) -> Run:
     """Return the run of an arrival that was claimed; one that cannot be read has ended."""
     definition = registry.jobs.get(arrival.head.job)
     policy = registry.policy if definition is None else definition.retry
@@ -100,6 +103,7 @@ def begin(arrival: Arrival, claimed: Claimed, registry: Registry, *, recorded: b
         claimed=claimed,
         policy=policy,
         recorded=recorded,
+        ahead=ZERO if claimed.at is None else now - claimed.at,
         definition=definition,
     )
     if arrival.unreadable is not None:

@@ -87,11 +87,12 @@ class Intake:
         finally:
             await _settle(settle)
         settle.clear()
+        now = self._clock.now()
         for arrival, answer in zip(arrivals, answers, strict=True):
             if not recorded and self._follow(arrival):
                 continue  # twice in one batch, and no store to say so
             if isinstance(answer, Claimed):
-                run = begin(arrival, answer, self._registry, recorded=recorded)
+                run = begin(arrival, answer, self._registry, recorded=recorded, now=now)
                 if recorded:
                     run.held_until = held_until
                 self._running[run.head.id] = run
@@ -179,7 +180,7 @@ class Intake:
         ended: list[Run] = []
         for run in runs:
             if run.outcome is None:
-                run.outcome = precheck(run.claimed, run.policy, now=now)
+                run.outcome = precheck(run.claimed, run.policy, now=now - run.ahead)
             if run.outcome is None:
                 await self._prepare(run)
         self._keep_apart([run for run in runs if run.outcome is None])
@@ -236,8 +237,8 @@ class Intake:
         if not name:
             detail = "the message names no job, and its queue has no default job"
             return Unrunnable(reason="unknown_job", detail=detail)
-        first_claim = await self._first_claim(run)
-        waited = self._clock.now() - first_claim
+        now = self._clock.now() - run.ahead
+        waited = now - await self._first_claim(run, now)
         left = self._unknown_wait - waited
         detail = f"no job named {name!r} is registered with the worker's app"
         if left <= ZERO:
@@ -245,7 +246,7 @@ class Intake:
         pause = next_wait(waited, first=UNKNOWN_PAUSE, longest=LONGEST_UNKNOWN_PAUSE)
         return Unrunnable(reason="unknown_job", detail=detail, wait=min(pause, left))
 
-    async def _first_claim(self, run: Run) -> datetime:
+    async def _first_claim(self, run: Run, now: datetime) -> datetime:
         """Return when the job was claimed first, since it was redriven if it was."""
         if self._store is None or not run.recorded:
             return run.claimed.first_at
@@ -256,7 +257,7 @@ class Intake:
         redriven_at = run.claimed.first_at if run.claimed.redrives else None
         begun = (step.at for step in view.history if step.state == State.RUNNING) if view else ()
         later = (at for at in begun if redriven_at is None or at >= redriven_at)
-        return next(later, self._clock.now())
+        return next(later, now)
 
 
 def _has_one_crash_left(run: Run) -> bool:

@@ -171,7 +171,9 @@ class Recorder:
     def _plan(self, run: Run, now: datetime) -> Conclusion:
         outcome, claimed = run.outcome, run.claimed
         assert outcome is not None  # noqa: S101 - completed
-        decision = decide(outcome, claimed, run.policy, now=now, random=self._about.random)
+        decision = decide(
+            outcome, claimed, run.policy, now=now - run.ahead, random=self._about.random
+        )
         plan = Conclusion(run=run, decision=decision)
         if needs_copy(
             decision.state,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
 from brokerq.broker import Delivery
 from brokerq.context import Context
 from brokerq.definition import Definition
+from brokerq.duration import ZERO
 from brokerq.engine.lanes import LaneReader
 from brokerq.message import Message
 from brokerq.outcome import Outcome
@@ -35,6 +37,7 @@ class Run:
 
     Attributes:
         recorded: Whether the claim is in the store.
+        ahead: By how much this host's clock is ahead of the store's, whose time an age is.
         held_until: When the store's lease ends unless it is renewed, by the app's monotonic clock;
             where nothing is recorded, never.
         sealed: Whether it is being settled, so that no delivery may share its fate any more.
@@ -54,6 +57,7 @@ class Run:
     claimed: Claimed
     policy: RetryPolicy
     recorded: bool
+    ahead: timedelta = ZERO
     held_until: float = math.inf
     sealed: bool = False
     definition: Definition | None = None

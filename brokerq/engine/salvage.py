@@ -142,7 +142,8 @@ class Salvage:
     def _end(self, arrival: Arrival, claimed: Claimed) -> Run:
         runtime = self._runtime
         recorded = runtime.store is not None
-        run = begin(arrival, claimed, runtime.registry, recorded=recorded)
+        now = runtime.clock.now()
+        run = begin(arrival, claimed, runtime.registry, recorded=recorded, now=now)
         if recorded:
             run.held_until = runtime.clock.monotonic() + self._lease.total_seconds()
         if run.outcome is None:

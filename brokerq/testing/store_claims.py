@@ -18,7 +18,10 @@ class ClaimCases(StoreCases):
 
     async def test_the_first_claim_of_a_job_gets_what_its_message_says(self, desk: Desk) -> None:
         job = desk.job(deadline=LONG)
+        earliest = desk.harness.now()
         run = await desk.start(job)
+        assert run.answer.at is not None
+        assert earliest <= run.answer.at <= desk.harness.now()
         assert run.answer == Claimed(
             fence=run.answer.fence,
             epoch=0,
@@ -27,6 +30,7 @@ class ClaimCases(StoreCases):
             first_at=job.head.first_at,
             expires_at=job.head.expires_at,
             redrives=0,
+            at=run.answer.at,
         )
         assert run.answer.fence > 0
 

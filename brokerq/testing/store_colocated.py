@@ -28,7 +28,7 @@ class ColocatedStore(Store, Colocated, Protocol):
 def outgoing(job: NewJob, *, queue: str = "payments") -> tuple[NewJob, Outgoing]:
     """Return what is published for the job."""
     lane = Lane(queue=queue, level=job.level)
-    return job, Outgoing(lane=lane, message=job.message, id=job.head.id)
+    return job, Outgoing(lane=lane, message=job.message, id=job.head.id, delay=job.delay)
 
 
 async def declared(desk: Desk) -> tuple[ColocatedStore, Broker] | None:
@@ -72,7 +72,7 @@ class ColocatedCases(StoreCases):
     async def test_jobs_are_published_and_recorded_together(self, desk: Desk) -> None:
         if pair := await declared(desk):
             store, broker = pair
-            jobs = [desk.job(), desk.job(key="order-1"), desk.job(delay=LONG)]
+            jobs = [desk.job(), desk.job(key="order-1"), desk.job(at=LONG)]
             answers = await store.publish_recorded([outgoing(job) for job in jobs])
             assert list(answers) == [Reserved(id=job_id) for job_id in ids_of(jobs)]
             states = [await desk.state(job) for job in jobs]

@@ -9,6 +9,7 @@ import pytest
 from brokerq.testing.store_cancel import CancelCases
 from brokerq.testing.store_claims import ClaimCases
 from brokerq.testing.store_colocated import ColocatedCases
+from brokerq.testing.store_delays import DueCases
 from brokerq.testing.store_finish import FinishCases
 from brokerq.testing.store_harness import StoreHarness
 from brokerq.testing.store_keys import KeyCases
@@ -31,6 +32,7 @@ class StoreContract(
     FinishCases,
     CancelCases,
     KeyCases,
+    DueCases,
     ReadCases,
     LetterCases,
     RedriveCases,

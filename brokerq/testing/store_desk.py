@@ -100,8 +100,7 @@ def kept(
 ) -> tuple[NewJob, Outgoing]:
     """Return the job with the message that goes to the outbox; the delay is the job's own."""
     head = job.head
-    if delay is None:
-        delay = ZERO if head.not_before is None else head.not_before - head.first_at
+    delay = job.delay if delay is None else delay
     lane = Lane(queue=job.queue, level=job.level)
     outgoing = Outgoing(
         lane=lane, message=job.message, id=head.id, delay=delay, order=order, tenant=head.tenant
@@ -157,13 +156,17 @@ class Desk:
         key: str | None = None,
         fingerprint: str | None = None,
         delay: timedelta = ZERO,
+        at: timedelta | None = None,
         deadline: timedelta | None = None,
         tags: tuple[str, ...] = (),
         correlation: str | None = None,
         attempts: int = 0,
         crashes: int = 0,
     ) -> NewJob:
-        """Return a job that nobody has published yet; ids are in the order of the calls."""
+        """Return a job that nobody has published yet; ids are in the order of the calls.
+
+        `at` is an instant that its message names, as far from now.
+        """
         now = self.harness.now()
         head = Head(
             id=id or f"job-{next(self._numbers):04}",
@@ -171,7 +174,7 @@ class Desk:
             first_at=now,
             key=key,
             fingerprint=fingerprint,
-            not_before=now + delay if delay else None,
+            not_before=None if at is None else now + at,
             expires_at=None if deadline is None else now + deadline,
             tags=tags,
             correlation=correlation,
@@ -181,7 +184,7 @@ class Desk:
         )
         body = b'{"order_id": "o-1", "note": "\xc3\xbc"}'
         message = Message(headers=write_headers(head), body=body)
-        return NewJob(head=head, message=message, queue=queue, level=level)
+        return NewJob(head=head, message=message, queue=queue, level=level, delay=delay)
 
     async def claim(
         self,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from brokerq.catalogue import LetterFilter
@@ -194,10 +192,3 @@ class FinishCases(StoreCases):
         third = desk.job(key="order-1", fingerprint="a")
         assert await desk.claim(third) == Duplicate(of=holder.head.id)
         assert not isinstance(await desk.reserve(third), Reserved)
-
-    async def test_a_job_that_was_never_due_yet_is_not_claimed_before(self, desk: Desk) -> None:
-        job = desk.job(delay=LONG)
-        await desk.store.enqueue([job])
-        answer = await desk.claim(job)
-        assert isinstance(answer, Busy)
-        assert LONG - timedelta(minutes=1) < answer.wait <= LONG

@@ -55,7 +55,7 @@ class KeyCases(StoreCases):
         assert await desk.reserve(desk.job(key="order-1"), BOB) == Held(id=job.head.id)
 
     async def test_a_delayed_job_is_shown_as_scheduled(self, desk: Desk) -> None:
-        job = desk.job(key="order-1", delay=LONG)
+        job = desk.job(key="order-1", at=LONG)
         await desk.reserve(job)
         await desk.store.enqueue([job])
         view = await desk.view(job)

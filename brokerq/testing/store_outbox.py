@@ -66,6 +66,17 @@ class ScheduleCases(StoreCases):
         (taken,) = await take(desk.store, ahead=LONG)
         assert ZERO < taken.outgoing.delay <= LONG - desk.lease
 
+    async def test_a_message_that_names_an_instant_is_due_then_by_the_store_s_clock(
+        self, desk: Desk
+    ) -> None:
+        """Whatever its publisher, whose clock was an hour behind, took for its delay."""
+        job = desk.job(at=desk.lease)
+        await desk.store.schedule([kept(job, delay=desk.lease + LONG)])
+        assert await take(desk.store) == []
+        await desk.lapse()
+        (taken,) = await take(desk.store)
+        assert (taken.outgoing.id, taken.outgoing.delay) == (job.head.id, ZERO)
+
     async def test_duplicates_and_conflicts_are_not_kept(self, desk: Desk) -> None:
         job = desk.job(key="order-1", fingerprint="a", delay=LONG)
         same = desk.job(key="order-1", fingerprint="a", delay=LONG)

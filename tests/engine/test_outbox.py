@@ -168,7 +168,8 @@ async def test_a_reservation_that_was_left_is_taken_over(bq: BrokerQ) -> None:
     payload = definition.signature.encode(("o-1",), {})
     request = request_for(definition, payload, PublishOptions())
     can, now = runtime.broker.capabilities, runtime.clock.now()
-    lost = prepare(request, bq.registry, can, job_id="lost-1", now=now).new
+    [parcel] = prepare([request], bq.registry, can, new_id=lambda: "lost-1", now=now, outbox=True)
+    lost = parcel.new
     await (await store_of(bq)).reserve([lost], owner="lost-1", lease=ZERO)
 
     handle = await pay.options(delay=DELAY).publish("o-1")

@@ -179,7 +179,8 @@ async def lost(bq: BrokerQ) -> NewJob:
     payload = definition.signature.encode(("o-1",), {})
     request = request_for(definition, payload, PublishOptions())
     can, now = runtime.broker.capabilities, runtime.clock.now()
-    return prepare(request, bq.registry, can, job_id="lost-1", now=now).new
+    [parcel] = prepare([request], bq.registry, can, new_id=lambda: "lost-1", now=now, outbox=True)
+    return parcel.new
 
 
 async def test_a_reservation_is_not_waited_for_unless_it_has_lapsed(

@@ -7,11 +7,12 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from brokerq import BrokerQ, JobHandle, JobView, LetterFilter, LetterState
+from brokerq.duration import to_timedelta
 from brokerq.store import JobFilter
 from tests.failure.checks import Story, problems, unexplained
 from tests.failure.jobs import QUEUE, Scribe, build_app
@@ -88,17 +89,22 @@ class Scene:
         self.ledger.close()
 
     async def publish(
-        self, job: str, arguments: Mapping[str, object] | None = None, **options: Any
+        self,
+        job: str,
+        arguments: Mapping[str, object] | None = None,
+        *,
+        delay: str | None = None,
+        **options: Any,
     ) -> JobHandle[Any]:
         """Publish one, and have the ledger know."""
         n = self.published
         self.published += 1
         self.ledger.write("attempted", n=n)
-        handle = await self.bq.publish(job, {"n": n, **(arguments or {})}, **options)
+        begun = datetime.now(UTC)
+        handle = await self.bq.publish(job, {"n": n, **(arguments or {})}, delay=delay, **options)
         self.ledger.write("confirmed", n=n, id=handle.id)
-        view = await handle.status()
-        if view.due_at is not None:
-            self.not_before[handle.id] = view.due_at
+        if delay is not None:
+            self.not_before[handle.id] = begun + to_timedelta(delay)
         return handle
 
     def spec(self, role: Role, **more: Any) -> Spec:

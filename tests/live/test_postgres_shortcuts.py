@@ -65,9 +65,9 @@ def records() -> list[Record]:
     return made
 
 
-def job(record: Record) -> NewJob:
+def job(record: Record, not_before: datetime | None = None) -> NewJob:
     """Return the job as a message of epoch one tells it, with more attempts and fewer crashes."""
-    head = Head(id=record.id, job="job", first_at=PAST, epoch=1, attempts=3)
+    head = Head(id=record.id, job="job", first_at=PAST, epoch=1, attempts=3, not_before=not_before)
     message = Message(headers=write_headers(head), body=b"{}")
     return NewJob(head=head, message=message, queue="jobs", level="normal")
 
@@ -91,9 +91,12 @@ async def write(place: Place, made: list[Record]) -> None:
         )
 
 
-async def test_a_claim_in_one_statement_answers_as_the_rules_do(schema: str) -> None:
+@pytest.mark.parametrize("not_before", [None, PAST])
+async def test_a_claim_in_one_statement_answers_as_the_rules_do(
+    schema: str, not_before: datetime | None
+) -> None:
     made = records()
-    claims = [Claim(job=job(record), owner="ann", lease=LEASE) for record in made]
+    claims = [Claim(job=job(record, not_before), owner="ann", lease=LEASE) for record in made]
     async with open_place(schema) as short, open_place(schema) as long:
         await write(short, made)
         await write(long, made)
@@ -105,7 +108,7 @@ async def test_a_claim_in_one_statement_answers_as_the_rules_do(schema: str) -> 
                 assert not isinstance(wanted, Claimed) or record.state == State.RUNNING, record
                 continue
             assert isinstance(wanted, Claimed), record
-            assert answer == wanted._replace(fence=answer.fence), record
+            assert answer == wanted._replace(fence=answer.fence, at=answer.at), record
             assert answer.fence > record.fence
         touched = {made[position].id for position in by_statement}
         ours, theirs = (

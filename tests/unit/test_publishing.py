@@ -10,6 +10,7 @@ import pytest
 
 from brokerq.broker import Capabilities, Counting, Durability, Lane, Ordering, QueueSpec
 from brokerq.definition import define
+from brokerq.duration import ZERO
 from brokerq.errors import (
     BodyTooLargeError,
     CapabilityError,
@@ -21,7 +22,7 @@ from brokerq.options import publish_options
 from brokerq.publishing import Parcel, Request, message_size, positions, prepare, relabel
 from brokerq.registry import Queue, Registry
 from brokerq.requests import request_by_name, request_for
-from brokerq.wire import read_head
+from brokerq.wire import read_head, write_headers
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -54,11 +55,14 @@ def registry() -> Registry:
     return registry
 
 
-def packed(registry: Registry, can: Capabilities = CAN, **options: Any) -> Parcel:
+def packed(
+    registry: Registry, can: Capabilities = CAN, *, outbox: bool = False, **options: Any
+) -> Parcel:
     definition = registry.job("charge")
     payload = definition.signature.encode(("o-1",), {})
     request = request_for(definition, payload, publish_options(**options))
-    return prepare(request, registry, can, job_id="j-1", now=NOW)
+    [parcel] = prepare([request], registry, can, new_id=lambda: "j-1", now=NOW, outbox=outbox)
+    return parcel
 
 
 def test_what_is_recorded_is_what_travels(registry: Registry) -> None:
@@ -96,29 +100,63 @@ def test_options_reach_the_head(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "delay"),
+    ("options", "delay", "instant"),
     [
-        ({"delay": "1h"}, HOUR),
-        ({"at": NOW + HOUR}, HOUR),
-        ({"at": NOW - HOUR}, timedelta(0)),
-        ({"delay": "0s"}, timedelta(0)),
-        ({}, timedelta(0)),
+        ({"delay": "1h"}, HOUR, None),
+        ({"at": NOW + HOUR}, HOUR, NOW + HOUR),
+        ({"at": NOW - HOUR}, ZERO, None),
+        ({"delay": "0s"}, ZERO, None),
+        ({}, ZERO, None),
     ],
 )
-def test_a_delay_is_said_to_the_broker_and_in_the_message(
-    registry: Registry, options: dict[str, Any], delay: timedelta
+def test_a_delay_is_said_to_broker_and_store_and_only_an_instant_in_the_message(
+    registry: Registry, options: dict[str, Any], delay: timedelta, instant: datetime | None
 ) -> None:
     parcel = packed(registry, **options)
     assert parcel.outgoing.delay == delay
-    assert parcel.new.head.not_before == (NOW + delay if delay else None)
+    assert parcel.new.head.not_before == instant
+    assert parcel.new.delay == (ZERO if instant else delay)
     assert parcel.new.head.first_at == NOW + delay  # its age counts from there
 
 
-def test_the_same_job_under_another_id(registry: Registry) -> None:
-    parcel = packed(registry, delay="1h")
-    other = relabel(parcel, CAN, job_id="j-2", now=NOW)
+@pytest.mark.parametrize(
+    ("longest", "outbox", "order", "instant"),
+    [
+        (HOUR, False, None, None),
+        (HOUR / 2, True, None, None),
+        (HOUR / 2, False, None, NOW + HOUR),
+        (HOUR / 2, True, "a", NOW + HOUR),
+        (ZERO, False, None, NOW + HOUR),
+    ],
+)
+def test_the_message_says_when_it_is_due_where_nobody_keeps_the_whole_delay(
+    registry: Registry,
+    longest: timedelta,
+    order: str | None,
+    instant: datetime | None,
+    *,
+    outbox: bool,
+) -> None:
+    can = replace(CAN, max_delay=longest, delayed_ordering=True)
+    parcel = packed(registry, can, outbox=outbox, queue="ordered", order=order, delay="1h")
+    assert parcel.new.head.not_before == instant
+    assert parcel.new.delay == (ZERO if instant else HOUR)
+    assert (parcel.delay, parcel.outgoing.delay) == (HOUR, min(longest, HOUR))
+    if outbox:
+        assert parcel.waits == (order is None)
+
+
+@pytest.mark.parametrize(
+    ("options", "left"), [({"delay": "1h"}, HOUR), ({"at": NOW + HOUR}, HOUR / 2)]
+)
+def test_the_same_job_under_another_id_half_an_hour_later(
+    registry: Registry, options: dict[str, Any], left: timedelta
+) -> None:
+    parcel = packed(registry, **options)
+    other = relabel(parcel, CAN, job_id="j-2", now=NOW + HOUR / 2)
     assert other.outgoing.id == other.new.head.id == read_head(other.new.message).id == "j-2"
-    assert other.outgoing.delay == HOUR
+    assert other.outgoing.delay == left
+    assert other.new.delay == parcel.new.delay
     assert other.new.head.key == parcel.new.head.key
     assert other.new.message.body == parcel.new.message.body
 
@@ -159,7 +197,7 @@ def test_a_job_whose_code_is_elsewhere_needs_its_queue_named(registry: Registry)
     with pytest.raises(UnknownJobError, match="to publish it all the same, name its queue="):
         request_by_name(registry, "chrage", {}, publish_options())
     request = request_by_name(registry, "newer", {"n": 1}, publish_options(queue="elsewhere"))
-    parcel = prepare(request, registry, CAN, job_id="j-1", now=NOW)
+    [parcel] = prepare([request], registry, CAN, new_id=lambda: "j-1", now=NOW, outbox=False)
     assert parcel.outgoing.lane == Lane(queue="elsewhere", level="normal")
     assert parcel.outgoing.message.body == b'{"n":1}'
     assert parcel.new.head.key is None
@@ -174,7 +212,7 @@ def test_its_level_is_checked_where_the_queue_is_known(registry: Registry) -> No
     options = publish_options(queue="mixed", priority="low")
     request = request_by_name(registry, "newer", {}, options)
     with pytest.raises(UnknownQueueError, match="no priority 'low'"):
-        prepare(request, registry, CAN, job_id="j-1", now=NOW)
+        prepare([request], registry, CAN, new_id=lambda: "j-1", now=NOW, outbox=False)
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), float("inf"), "\ud800"])
@@ -195,3 +233,29 @@ def test_a_key_by_name_has_a_fingerprint(registry: Registry) -> None:
 
 def test_positions_are_those_in_the_whole_batch() -> None:
     assert positions([3, 5, 8], [0, 2]) == (3, 8)
+
+
+def test_what_is_published_together_is_as_if_it_were_published_one_by_one(
+    registry: Registry,
+) -> None:
+    """Ids, keys and fingerprints are each one's own; what differs in more is not taken as alike."""
+    definition = registry.job("charge")
+    options, urgent = publish_options(tags=["a"]), publish_options(priority="high", deadline="1h")
+    requests = [
+        request_for(definition, definition.signature.encode((order,), {}), each)
+        for order, each in (("o-1", options), ("o-2", options), ("o-3", urgent), ("o-4", options))
+    ]
+    requests.append(requests[0]._replace(key=None, fingerprint=None))
+    ids = [f"j-{number}" for number in range(len(requests))]
+
+    def prepared(some: list[Request], names: list[str]) -> list[Parcel]:
+        own = iter(names)
+        return prepare(some, registry, CAN, new_id=lambda: next(own), now=NOW, outbox=False)
+
+    together = prepared(requests, ids)
+    apart = [prepared([each], [name])[0] for each, name in zip(requests, ids, strict=True)]
+    assert together == apart
+    assert [parcel.new.head.key for parcel in together] == ["o-1", "o-2", "o-3", "o-4", None]
+    for parcel in together:
+        assert read_head(parcel.outgoing.message) == parcel.new.head
+        assert dict(parcel.outgoing.message.headers) == write_headers(parcel.new.head)

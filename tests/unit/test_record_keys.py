@@ -142,6 +142,15 @@ class TestEnqueue:
         assert after is not None
         assert (after.state, after.due_at) == (state, head.not_before)
 
+    @pytest.mark.parametrize("reserved_for", [None, AT, AT + 9 * MINUTE])
+    def test_a_delay_counts_from_the_store_s_now_on(self, reserved_for: datetime | None) -> None:
+        """Whatever the reservation was for, which may be another publisher's."""
+        reserved = record(state=State.RESERVED, due_at=reserved_for)
+        for before in (None, reserved):
+            after = enqueue(before, HEAD, now=at(7), delay=MINUTE)
+            assert after is not None
+            assert (after.state, after.due_at) == (State.SCHEDULED, at(7).wall + MINUTE)
+
     def test_a_reserved_job_is_moved_on(self) -> None:
         reserved = record(state=State.RESERVED, owner="p", lease_until=1_030.0, key="work:k")
         assert enqueue(reserved, KEYED, now=at(0)) == record(key="work:k")

@@ -1,7 +1,7 @@
 """The rules by which a job's record changes, one by one."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -46,6 +46,7 @@ class TestClaim:
             first_at=AT,
             expires_at=AT + MINUTE,
             redrives=1,
+            at=AT,
         )
         assert after == running(
             owner="v",
@@ -67,10 +68,19 @@ class TestClaim:
             assert (after.claimed, after.due_at, after.lease_until) == (True, None, 1_030.0)
 
     @pytest.mark.parametrize("state", [*WAITING_STATES, State.RESERVED])
-    def test_a_job_that_is_not_due_is_busy_until_it_is(self, state: State) -> None:
-        answer, after = claiming(record(state=state, due_at=AT + MINUTE))
-        assert answer == Busy(wait=MINUTE)
-        assert after is None
+    @pytest.mark.parametrize("claimed", [False, True])
+    @pytest.mark.parametrize("not_before", [None, AT])
+    def test_a_job_that_is_not_due_is_busy_until_it_is(
+        self, state: State, not_before: datetime | None, *, claimed: bool
+    ) -> None:
+        """Unless it was only published, with a delay that the broker alone has measured."""
+        before = record(state=state, claimed=claimed, due_at=AT + MINUTE)
+        answer, after = claiming(before, head=HEAD._replace(not_before=not_before))
+        published = state in {State.RESERVED, State.SCHEDULED} and not claimed
+        if published and not_before is None:
+            assert isinstance(answer, Claimed)
+        else:
+            assert (answer, after) == (Busy(wait=MINUTE), None)
 
     def test_a_running_job_is_busy_until_its_lease_ends(self) -> None:
         assert claiming(running(), now=10) == (Busy(wait=timedelta(seconds=20)), None)

@@ -72,7 +72,7 @@ def test_a_verdict_that_the_broker_can_carry_out_stays(
 
 @pytest.mark.parametrize("remembered", [True, False])
 @pytest.mark.parametrize("in_place", [ZERO, MINUTE, DAY])
-def test_a_copy_with_a_longer_delay_says_when_it_is_due(
+def test_a_copy_with_a_longer_delay_says_when_it_is_due_unless_its_record_does(
     in_place: timedelta, *, remembered: bool
 ) -> None:
     verdict = in_reach(
@@ -85,7 +85,8 @@ def test_a_copy_with_a_longer_delay_says_when_it_is_due(
     )
     assert isinstance(verdict, Reschedule)
     assert verdict.delay == MINUTE
-    assert headers_of(verdict) == {**COPY.headers, "bq-not-before": DUE}
+    due = {} if remembered else {"bq-not-before": DUE}
+    assert headers_of(verdict) == {**COPY.headers, **due}
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,18 @@ SELECT
     at, at, order_key, tenant, headers, body
 FROM (
     SELECT
-        job_id, queue, level, (SELECT clock_timestamp()) + delay * interval '1 microsecond' AS at,
+        job_id, queue, level,
+        coalesce(
+            not_before, (SELECT clock_timestamp()) + delay * interval '1 microsecond'
+        ) AS at,
         order_key, tenant, headers, body, number,
         row_number() OVER (PARTITION BY queue, order_key ORDER BY number) AS place
     FROM unnest(
         %(job_ids)s::text[], %(queues)s::text[], %(levels)s::text[], %(delays)s::bigint[],
-        %(order_keys)s::text[], %(tenants)s::text[], %(headers)s::text[], %(bodies)b::bytea[]
+        %(not_befores)s::timestamptz[], %(order_keys)s::text[], %(tenants)s::text[],
+        %(headers)s::text[], %(bodies)b::bytea[]
     ) WITH ORDINALITY AS kept (
-        job_id, queue, level, delay, order_key, tenant, headers, body, number
+        job_id, queue, level, delay, not_before, order_key, tenant, headers, body, number
     )
 ) AS kept
 ORDER BY number

@@ -3,17 +3,18 @@
 WITH sent AS MATERIALIZED (
     SELECT
         sent.*, now() + delay * interval '1 microsecond' AS at,
-        CASE WHEN due_at > now() THEN 'scheduled' ELSE 'queued' END AS state
+        coalesce(now() + wait * interval '1 microsecond', not_before) AS due_at,
+        CASE WHEN wait > 0 OR not_before > now() THEN 'scheduled' ELSE 'queued' END AS state
     FROM unnest(
         %(lanes)s::integer[], %(delays)s::bigint[], %(tenants)s::text[], %(job_ids)s::text[],
         %(headers)s::text[], %(bodies)b::bytea[], %(ids)s::text[], %(first_ats)s::timestamptz[],
         %(epochs)s::integer[], %(attempts)s::integer[], %(crashes)s::integer[],
-        %(due_ats)s::timestamptz[], %(expires_ats)s::timestamptz[], %(redrives)s::integer[],
-        %(jobs)s::text[], %(queues)s::text[], %(levels)s::text[], %(tags)s::text[],
-        %(correlations)s::text[], %(causes)s::text[]
+        %(not_befores)s::timestamptz[], %(waits)s::bigint[], %(expires_ats)s::timestamptz[],
+        %(redrives)s::integer[], %(jobs)s::text[], %(queues)s::text[], %(levels)s::text[],
+        %(tags)s::text[], %(correlations)s::text[], %(causes)s::text[]
     ) AS sent (
-        lane, delay, tenant, job_id, headers, body, id, first_at, epoch, attempts, crashes, due_at,
-        expires_at, redrives, job, queue, level, tags, correlation, cause
+        lane, delay, tenant, job_id, headers, body, id, first_at, epoch, attempts, crashes,
+        not_before, wait, expires_at, redrives, job, queue, level, tags, correlation, cause
     )
 ),
 published AS (

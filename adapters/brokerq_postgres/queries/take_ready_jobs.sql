@@ -11,13 +11,17 @@ SET state = 'running', epoch = greatest(jobs.epoch, head.epoch), claimed = true,
         greatest(jobs.attempts, head.attempts)
     )
 FROM unnest(
-    %(ids)s::text[], %(epochs)s::integer[], %(attempts)s::integer[], %(crashes)s::integer[]
-) AS head (id, epoch, attempts, crashes)
+    %(ids)s::text[], %(epochs)s::integer[], %(attempts)s::integer[], %(crashes)s::integer[],
+    %(kept)s::boolean[]
+) AS head (id, epoch, attempts, crashes, kept)
 WHERE jobs.app = %(app)s AND jobs.id = head.id
     AND jobs.state IN ('reserved', 'scheduled', 'queued', 'waiting', 'retrying')
     AND head.epoch >= jobs.epoch
-    AND (jobs.due_at IS NULL OR jobs.due_at <= clock_timestamp())
+    AND (
+        jobs.due_at IS NULL OR jobs.due_at <= clock_timestamp()
+        OR (head.kept AND NOT jobs.claimed AND jobs.state IN ('reserved', 'scheduled'))
+    )
     AND octet_length(jobs.history) <= 16000
 RETURNING
     jobs.id, jobs.fence, jobs.epoch, jobs.attempts, jobs.crashes, jobs.first_at, jobs.expires_at,
-    jobs.redrives, jobs.key
+    jobs.redrives, jobs.key, clock_timestamp()
