@@ -72,7 +72,8 @@ class LaneReader:
 
     def nudge(self) -> None:
         """Say that there may be room again."""
-        if self._room(self) > 0:
+        # Who has nothing looks in any case: a slot may come free before it does.
+        if not self.buffer or self._room(self) > 0:
             self._go.set()
 
     def take(self, count: int) -> list[Delivery]:
