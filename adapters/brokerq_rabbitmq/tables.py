@@ -59,6 +59,8 @@ def read_table(data: bytes, start: int, end: int) -> dict[str, object]:
     Text that is no UTF-8 stays bytes. Raises `ValueError`, or what reading behind the end raises:
     `IndexError` and `struct.error`.
     """
+    if end > len(data):
+        raise ValueError("a table that is cut off")
     table: dict[str, object] = {}
     at = start
     while at < end:
