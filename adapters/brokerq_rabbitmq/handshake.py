@@ -42,6 +42,7 @@ async def connect(address: Address, options: Options, *, name: str) -> tuple[Wir
         wire.hang_up("no answer in time")
         raise ConnectionLostError("no answer in time") from exc
     except OSError as exc:
+        wire.hang_up("its socket failed")
         raise ConnectionLostError(str(exc) or type(exc).__name__) from exc
     except BaseException:
         wire.hang_up("it was given up before it was open")

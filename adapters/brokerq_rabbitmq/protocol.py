@@ -192,7 +192,12 @@ class Wire(asyncio.Protocol):
             self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def ask(self, words: bytes, answer: type[M]) -> asyncio.Future[M]:
-        """Say something to the connection itself; the future has the answer."""
+        """Say something to the connection itself; the future has the answer.
+
+        Raises `ConnectionLostError`.
+        """
+        if self.error is not None:
+            raise again(self.error)
         expected = cast("asyncio.Future[M]", self._calls.expect(answer))
         self.write(words)
         return expected
