@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple, TypeVar, cast
@@ -19,6 +20,8 @@ from brokerq_rabbitmq.errors import ChannelRefusedError, NackedError, again
 from brokerq_rabbitmq.frames import FrameError
 from brokerq_rabbitmq.protocol import CLOSE_TIMEOUT, OnEnd, Wire
 from brokerq_rabbitmq.wire import Received
+
+logger = logging.getLogger("brokerq.rabbitmq")
 
 M = TypeVar("M", bound=Method)
 
@@ -151,8 +154,8 @@ class RawChannel:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._gone.wait()
-        except TimeoutError:
-            return  # its number stays in use until the broker answers, or is gone
+        except TimeoutError:  # its number stays in use until the broker answers, or is gone
+            logger.debug("RabbitMQ did not say that channel %d is closed", self._number)
 
     def _say_goodbye(self) -> None:
         if self._error is None:

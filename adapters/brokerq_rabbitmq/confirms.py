@@ -29,7 +29,7 @@ class Confirms:
         """Note a message that is sent now; the future has what becomes of it."""
         self._last += 1
         done = self._loop.create_future()
-        self._open[self._last] = _Sent(done, (exchange, key, message_id))
+        self._open[self._last] = _Sent(done, (exchange, key, message_id or None))
         return done
 
     def note_return(self, exchange: str, key: str, message_id: str | None, why: str) -> None:

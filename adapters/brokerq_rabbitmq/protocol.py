@@ -283,6 +283,7 @@ class Wire(asyncio.Protocol):
         if self.error is not None:
             return
         self.error = error
+        self._out.clear()
         self._stop_timer()
         self._ready.set()
         self._calls.fail(error)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
+from brokerq_rabbitmq.client import Channel as ClientChannel
+from brokerq_rabbitmq.client import Link
 from brokerq_rabbitmq.options import Address, Options
 from pamqp.base import Frame as Method
 from pamqp.body import ContentBody
@@ -161,3 +164,25 @@ async def scripted(script: Script) -> AsyncGenerator[Options]:
         )
         async with asyncio.timeout(PATIENCE):
             await played
+
+
+@asynccontextmanager
+async def linked(script: Script, *, heartbeat: int = 15) -> AsyncGenerator[Link]:
+    """Connect to the script's server; nothing of the connection may be left at the end."""
+    before = asyncio.all_tasks()
+    async with scripted(script) as options, asyncio.timeout(2 * PATIENCE):
+        own = replace(options, heartbeat=timedelta(seconds=heartbeat))
+        link = await Link.open(own.addresses[0], own, name="test")
+        try:
+            yield link
+        finally:
+            await link.close()
+    assert not link.alive
+    assert asyncio.all_tasks() == before
+
+
+def publish(
+    channel: ClientChannel, body: bytes = b"", *, key: str = "q", message_id: str | None = "m"
+) -> asyncio.Future[None]:
+    """Publish a message that is like all others."""
+    return channel.publish(exchange="", key=key, message_id=message_id, headers={}, body=body)
