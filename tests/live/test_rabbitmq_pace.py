@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from brokerq_rabbitmq.client import Link
 from pamqp import commands
+from pamqp.base import Frame as Method
 from pamqp.commands import Basic, Connection
 
 from brokerq.errors import ConnectionLostError
@@ -18,14 +19,25 @@ from tests.services.amqp_peer import Peer, linked, publish, scripted
 # How a connection begins
 
 
-async def test_a_login_that_is_refused_says_why() -> None:
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (Connection.Start(mechanisms="EXTERNAL KERBEROS"), "no login by PLAIN: EXTERNAL KERBEROS"),
+        (Connection.Close(403, "ACCESS_REFUSED - wrong password", 0, 0), "403 ACCESS_REFUSED - wr"),
+        (Connection.Tune(), "Connection.Tune, which was not asked for"),
+        (None, "it was closed by the other side"),
+    ],
+    ids=["another way", "refused", "out of turn", "hung up on"],
+)
+async def test_a_login_that_fails_says_why(answer: Method | None, why: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.expect_preamble()
-        peer.say(Connection.Start(mechanisms="EXTERNAL KERBEROS"), number=0)
-        await peer.until_gone()
+        if answer is not None:
+            peer.say(answer, number=0)
+            await peer.until_gone()
 
     async with scripted(script) as options:
-        with pytest.raises(ConnectionLostError, match="no login by PLAIN: EXTERNAL KERBEROS"):
+        with pytest.raises(ConnectionLostError, match=why):
             await Link.open(options.addresses[0], options, name="test")
 
 
