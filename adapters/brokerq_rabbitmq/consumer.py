@@ -110,7 +110,7 @@ class RabbitConsumer(Consumer):
         unread = list(self._buffer)
         self._buffer.clear()
         for received in unread:
-            await self._channel.ack(received.tag, multiple=False)
+            self._channel.ack(received.tag, multiple=False)
         return len(unread)
 
     async def start(self) -> None:
@@ -124,7 +124,7 @@ class RabbitConsumer(Consumer):
             while not self._buffer:
                 self._require_open()
                 if not self._has_asked(limit):
-                    # A call that is cancelled would cost the channel, and all that is held on it.
+                    # Beside this call: if that is cancelled, the steps are still taken to the end.
                     await asyncio.wait([self._begin(self._ask(limit))])
                 if not self._buffer and self._lost is None:
                     self._bell.clear()
@@ -205,14 +205,14 @@ class RabbitConsumer(Consumer):
         fresh = {each.tag for each in worn}
         for each in unread:
             if each.tag not in fresh:
-                await self._channel.nack(each.tag)
+                self._channel.nack(each.tag)
         if worn:
             outcome = await self._publisher.send([self._copy(each) for each in worn])
             for n, each in enumerate(worn):
                 if outcome.taken(n):
-                    await self._channel.ack(each.tag, multiple=False)
+                    self._channel.ack(each.tag, multiple=False)
                 else:
-                    await self._channel.nack(each.tag)
+                    self._channel.nack(each.tag)
 
     def _is_worn(self, count: int) -> bool:
         """Tell whether one return more may make the broker take it for a poison message."""
@@ -239,7 +239,7 @@ class RabbitConsumer(Consumer):
             done[position] = True
             (acks if isinstance(verdict, Ack) else returns).append(hold)
         try:
-            await self._answer(acks, returns)
+            self._answer(acks, returns)
             if followed:
                 await self._settle_followed(followed, done)
         except ConnectionLostError as exc:
@@ -275,24 +275,24 @@ class RabbitConsumer(Consumer):
                     "what follows %s could not be sent to %s: %s", parcel.id, parcel.key, why
                 )
                 self._return_later(hold, _PENALTY)
-        await self._answer(acks, [])
+        self._answer(acks, [])
 
-    async def _answer(self, acks: Sequence[_Hold], returns: Sequence[_Hold]) -> None:
+    def _answer(self, acks: Sequence[_Hold], returns: Sequence[_Hold]) -> None:
         """Say what was settled: what goes back first, for an ack may take in all before it."""
         if self._lost is not None:
             return
         for hold in returns:
             self._forget(hold)
-            await self._channel.nack(hold.received.tag)
+            self._channel.nack(hold.received.tag)
         for hold in acks:
             self._forget(hold)
         if acks:
             first = next(iter(self._held), None)
             plan = plan_acks([hold.received.tag for hold in acks], first)
             if plan.up_to is not None:
-                await self._channel.ack(plan.up_to, multiple=True)
+                self._channel.ack(plan.up_to, multiple=True)
             for tag in plan.singles:
-                await self._channel.ack(tag, multiple=False)
+                self._channel.ack(tag, multiple=False)
         self._bell.set()  # there is room again
 
     def _forget(self, hold: _Hold) -> None:
@@ -311,7 +311,7 @@ class RabbitConsumer(Consumer):
     def _return_later(self, hold: _Hold, delay: float) -> None:
         async def give_back() -> None:
             await asyncio.sleep(delay)
-            await self._answer([], [hold])
+            self._answer([], [hold])
 
         self._begin(give_back())
 

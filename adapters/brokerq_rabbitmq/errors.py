@@ -1,4 +1,4 @@
-"""What RabbitMQ and its client say went wrong -> which of our errors it is, and what to do."""
+"""What can go wrong with RabbitMQ, and what to do."""
 
 from __future__ import annotations
 
@@ -22,6 +22,21 @@ class ChannelRefusedError(ConnectionLostError):
         super().__init__(f"RabbitMQ closed the channel: {code} {text}")
         self.code = code
         self.text = text
+
+
+class NackedError(Exception):
+    """The broker has not taken a message: its queue is full, or it is too large."""
+
+
+class ReturnedError(Exception):
+    """No queue takes a message, and the broker sent it back."""
+
+
+def again(error: ConnectionLostError) -> ConnectionLostError:
+    """Return the same error for one more who waits: one raised twice has both tracebacks."""
+    if isinstance(error, ChannelRefusedError):
+        return ChannelRefusedError(error.code, error.text)
+    return ConnectionLostError(str(error))
 
 
 def not_open() -> ConnectionLostError:

@@ -197,10 +197,10 @@ class _Page:
         """
         for number, step in enumerate(self.steps, 1):
             if step.keep:
-                await self.channel.nack(step.tag, multiple=True)
+                self.channel.nack(step.tag, multiple=True)
                 returned += step.size
             else:
-                await self.channel.ack(step.tag, multiple=True)
+                self.channel.ack(step.tag, multiple=True)
             if alone and number % _AT_ONCE == 0:
                 await self._until_ready(returned)
                 await asyncio.sleep(_SETTLED)

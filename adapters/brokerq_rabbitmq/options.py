@@ -63,7 +63,7 @@ class Options:
     Attributes:
         addresses: Nodes of one broker, tried in turn; at least one.
         user: None: the client certificate says who we are.
-        heartbeat: The connection is given up when nothing was heard for about three of these.
+        heartbeat: The connection is given up when nothing was heard for more than two of these.
         prefetch: The most that one consumer has the broker send ahead; None: what the worker asks.
         publish_timeout: A confirm that takes longer is an outcome that nobody knows.
         consumer_timeout: For how long the broker lets a delivery be held; it cannot be asked.

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
 from brokerq.errors import BrokerqError, ConnectionLostError
-from brokerq_rabbitmq.client import Channel, NackedError, ReturnedError
+from brokerq_rabbitmq.client import Channel
 from brokerq_rabbitmq.connection import Connection
-from brokerq_rabbitmq.errors import NOT_FOUND, ChannelRefusedError
+from brokerq_rabbitmq.errors import (
+    NOT_FOUND,
+    ChannelRefusedError,
+    NackedError,
+    ReturnedError,
+)
 from brokerq_rabbitmq.wire import HeaderTable
 
 WINDOW = 500
 """Messages that one broker object has sent and not seen confirmed."""
-_RUNNERS = 200
 _PAUSE = 0.2
+
+_Flight = deque[tuple[int, asyncio.Future[None]]]
+"""Positions that were sent, and what will become of each, in the order of sending."""
 
 
 class Parcel(NamedTuple):
@@ -126,41 +134,46 @@ class Publisher:
 
     async def _once(self, channel: Channel, sending: _Sending) -> None:
         """Send what is left; what is still left afterwards has met a loss."""
-        turns = sending.begin()
-        if len(sending.left) == 1:
-            await self._run(channel, sending, turns)
-            return
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_RUNNERS, len(sending.left))):
-                group.create_task(self._run(channel, sending, turns))
-
-    async def _run(self, channel: Channel, sending: _Sending, turns: Iterator[int]) -> None:
-        for position in turns:
-            parcel = sending.parcels[position]
-            async with self._window:
-                sending.sent(position)
+        flight: _Flight = deque()
+        try:
+            for position in sending.begin():
+                while flight and self._window.locked():
+                    await self._land(flight, sending)
+                await self._window.acquire()
                 try:
-                    await channel.publish(
-                        exchange=parcel.exchange,
-                        key=parcel.key,
-                        message_id=parcel.id,
-                        headers=parcel.headers,
-                        body=parcel.body,
-                    )
-                except NackedError:
-                    sending.refused(position, "its queue is full, or cannot store it now")
-                except ReturnedError:
-                    sending.refused(position, "no queue takes it", returned=True)
-                except ChannelRefusedError as exc:
-                    if exc.code == NOT_FOUND and f"'{parcel.exchange}'" in exc.text:
-                        sending.refused(position, exc.text)
-                    sending.why = str(exc)
-                    return
-                except ConnectionLostError as exc:
-                    sending.why = str(exc)
-                    return
-                else:
-                    sending.confirmed(position)
+                    await channel.until_ready()
+                    confirm = _publish(channel, sending.parcels[position])
+                except BaseException:
+                    self._window.release()
+                    raise
+                flight.append((position, confirm))
+                sending.sent(position)
+            while flight:
+                await self._land(flight, sending)
+        finally:
+            for position, confirm in flight:
+                self._window.release()
+                if not confirm.cancel():
+                    sending.answered(position, confirm.exception())
+
+    async def _land(self, flight: _Flight, sending: _Sending) -> None:
+        """Wait for the confirm that is longest on its way."""
+        position, confirm = flight[0]
+        if not confirm.done():
+            await asyncio.wait([confirm])
+        flight.popleft()
+        self._window.release()
+        sending.answered(position, confirm.exception())
+
+
+def _publish(channel: Channel, parcel: Parcel) -> asyncio.Future[None]:
+    return channel.publish(
+        exchange=parcel.exchange,
+        key=parcel.key,
+        message_id=parcel.id,
+        headers=parcel.headers,
+        body=parcel.body,
+    )
 
 
 class _Sending:
@@ -191,12 +204,24 @@ class _Sending:
         """Note that the broker may get it from now on."""
         self._sent.add(position)
 
-    def confirmed(self, position: int) -> None:
-        """Note that the broker has taken it."""
-        self._sent.discard(position)
-        del self.left[position]
+    def answered(self, position: int, error: BaseException | None) -> None:
+        """Note what the broker, or the loss of the channel, says of it."""
+        match error:
+            case None:
+                self._sent.discard(position)
+                del self.left[position]
+            case NackedError():
+                self._refused(position, str(error))
+            case ReturnedError():
+                self._refused(position, "no queue takes it", returned=True)
+            case ChannelRefusedError(code=code, text=text) if (
+                code == NOT_FOUND and f"'{self.parcels[position].exchange}'" in text
+            ):
+                self._refused(position, text)
+            case _:
+                self.why = str(error)
 
-    def refused(self, position: int, why: str, *, returned: bool = False) -> None:
+    def _refused(self, position: int, why: str, *, returned: bool = False) -> None:
         """Note that the broker has not taken it this time."""
         self._sent.discard(position)
         del self.left[position]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from brokerq import State
 from tests.failure.jobs import QUEUE
+from tests.failure.ledger import of
 from tests.failure.on_rabbitmq import (
     SLOTS,
     batch,
@@ -39,11 +40,11 @@ async def test_a_broker_that_goes_under_load_loses_nothing(
     """Retries and delayed jobs too: some become due while it is away, none comes early."""
     jobs = batch(200, *JOBS)
     async with scene_on(tmp_path, spawner, rabbit) as scene:
-        delayed = [await scene.publish("quick", delay=f"{seconds}s") for seconds in DELAYS]
-        with (
-            scene.start("worker", concurrency=SLOTS) as worker,
-            scene.start("publisher", publish=jobs, together=5) as publisher,
-        ):
+        with scene.start("worker", concurrency=SLOTS) as worker, ExitStack() as later:
+            await scene.publish("quick")
+            await until(lambda: bool(of(scene.entries(), "begin")), "the worker to begin", scene)
+            delayed = [await scene.publish("quick", delay=f"{seconds}s") for seconds in DELAYS]
+            publisher = later.enter_context(scene.start("publisher", publish=jobs, together=5))
             await until(lambda: len(confirmed(scene)) >= 60, "confirms", scene)
             await asyncio.to_thread(rabbit.kill if how == "killed" else rabbit.stop)
             await asyncio.to_thread(rabbit.start)
