@@ -83,6 +83,23 @@ async def test_who_waits_for_itself_is_told_in_time(schema: str) -> None:
         assert await waiting(bq) == 2
 
 
+async def test_the_program_s_own_statement_timeout_ends_a_wait_for_a_key(
+    bq: BrokerQ, mine: Program, db: psycopg.Connection
+) -> None:
+    """What it has done before is kept, and it may go on."""
+    await bq.open()
+    await ship(bq, db).publish("o-1")
+    await ship(bq, mine.given).publish("o-2")
+    await mine.execute("SET LOCAL statement_timeout = '200ms'")
+    with pytest.raises(PublishError, match="took too long for a statement") as refused:
+        await ship(bq, mine.given).publish("o-1", 2)
+    assert refused.value.failed == (0,)
+    await ship(bq, mine.given).publish("o-3")
+    await mine.commit()
+    db.rollback()
+    assert await waiting(bq) == 2
+
+
 async def test_of_two_that_wait_for_each_other_one_gives_way(bq: BrokerQ, schema: str) -> None:
     await bq.open()
     async with (
