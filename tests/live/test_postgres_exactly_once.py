@@ -212,6 +212,33 @@ async def test_who_has_lost_the_lease_takes_its_effect_back(bq: BrokerQ, ledger:
     assert ledger.effects() == 1
 
 
+async def test_in_a_stricter_isolation_a_renewed_lease_is_in_the_way(
+    bq: BrokerQ, ledger: Ledger
+) -> None:
+    """The record has changed since the snapshot: nothing is done, and the attempts are used up."""
+
+    @contextmanager
+    def strict() -> Generator[psycopg.Connection]:
+        with psycopg.connect(standing_url()) as db:
+            db.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            yield db
+
+    @bq.job(transaction=strict, retry=AT_ONCE)
+    def pay(ctx: Context, pause: float) -> None:
+        ctx.session.execute(ledger.insert)
+        ctx.session.execute("SELECT pg_sleep(%s)", (pause,))
+
+    late = await pay.publish(2 * LEASE.total_seconds())
+    early = await pay.publish(0.0)
+    report = await asyncio.wait_for(bq.run_worker(burst=True), 30)
+    assert report.outcomes == {"retrying": 1, "dead": 1, "succeeded": 1}
+    assert (await early.status()).state is State.SUCCEEDED
+    failure = (await late.status()).failure
+    assert failure is not None
+    assert "another transaction was in the way" in failure.message
+    assert ledger.effects() == 1
+
+
 KILLED = """
 import asyncio, os, signal, sys
 from contextlib import contextmanager
