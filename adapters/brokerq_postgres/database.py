@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from brokerq_postgres.connection import Connection, Pool, bring_up, connect, has_ended, make_pool
-from brokerq_postgres.errors import AGAIN, closed, forked, translate
+from brokerq_postgres.errors import AGAIN, IN_THE_WAY, closed, forked, translate
 from brokerq_postgres.listening import Wakeup
 from brokerq_postgres.options import Options
 from brokerq_postgres.queries import Queries
@@ -23,6 +23,8 @@ from brokerq_postgres.wire import escape
 T = TypeVar("T")
 
 _TRIES = 12
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+"""What is looked at under a lock must be what its last holder has left, not an older snapshot."""
 
 
 class Database:
@@ -110,6 +112,9 @@ class Database:
 
     async def fetch_statement(self, statement: bytes, values: Values) -> Rows:
         """Run a statement that was put together at run time."""
+        return await self._insist(lambda: self._fetch(statement, values), IN_THE_WAY)
+
+    async def _fetch(self, statement: bytes, values: Values) -> Rows:
         sent = False
         try:
             async with self._connection() as connection:
@@ -117,16 +122,24 @@ class Database:
                 sent = True
                 await cursor.execute(statement, values)
                 return await cursor.fetchall() if cursor.description else []
+        except IN_THE_WAY:
+            raise
         except (psycopg.Error, PoolTimeout) as exc:
             raise translate(exc, self.options.place, committing=sent) from exc
 
     async def change(self, run: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run it in a transaction; again from the start where another one was in its way."""
-        error: BaseException | None = None
+        return await self._insist(lambda: self._change(run), AGAIN)
+
+    async def _insist(
+        self, attempt: Callable[[], Awaitable[T]], again: tuple[type[Exception], ...]
+    ) -> T:
+        """Try again after such an error, which has undone everything, a limited number of times."""
+        error: Exception | None = None
         for _ in range(_TRIES):
             try:
-                return await self._change(run)
-            except AGAIN as exc:
+                return await attempt()
+            except again as exc:
                 error = exc
         assert error is not None  # noqa: S101 - there is at least one try
         raise translate(error, self.options.place) from error
@@ -157,7 +170,7 @@ class Database:
         """Run and commit; return what went wrong, everything that was sent having been answered."""
         async with connection.pipeline() as pipeline:
             try:
-                await connection.execute(b"BEGIN")
+                await connection.execute(_BEGIN)
                 if self.options.pooled:
                     await transaction.send("bound_transaction", self.options.timeouts)
                 outcome.append(await run(transaction))

@@ -17,7 +17,14 @@ class LostRaceError(Exception):
     """What was read without a lock was another by the time of the lock."""
 
 
-AGAIN = (LostRaceError, pg.UniqueViolation, pg.SerializationFailure, pg.DeadlockDetected)
+IN_THE_WAY = (pg.SerializationFailure, pg.DeadlockDetected)
+"""What PostgreSQL ends one transaction with for the sake of another.
+
+The first it does in a stricter isolation than `READ COMMITTED`. A statement by itself runs in the
+default of the role or the database where a pooler in transaction mode is in between.
+"""
+
+AGAIN = (LostRaceError, pg.UniqueViolation, *IN_THE_WAY)
 """What a transaction that was rolled back for it may well not meet a second time.
 
 A unique violation is one too: somebody else wrote first what was found absent.

@@ -28,6 +28,8 @@ T = TypeVar("T")
 Run = Callable[[Transaction], Awaitable[T]]
 
 _TRIES = 12
+_SEE_LATEST = frozenset({"read committed", "read uncommitted"})
+"""Levels in which each statement sees what was committed before it began; for PostgreSQL one."""
 _SENDER = "transaction"
 """Of notifications that are not a process's own: whoever sent them has not rung its own bells."""
 
@@ -37,16 +39,26 @@ class Joined(Transaction):
 
     Attributes:
         again: After which errors a second try would see more than the first.
+        isolation: Its level, as PostgreSQL writes it.
     """
 
-    __slots__ = ("_program", "again")
+    __slots__ = ("_program", "again", "isolation")
 
     def __init__(self, program: Program, queries: Queries, app: int) -> None:
         self.app = app
         self.queries = queries
         self.touched = {}
         self.again: tuple[type[Exception], ...] = ()
+        self.isolation = ""
         self._program = program
+
+    def require_latest(self) -> None:
+        if self.isolation not in _SEE_LATEST:
+            raise RefusedError(
+                f"the connection's transaction is {self.isolation.upper()} and may not see the "
+                "last job with the ordering key: publish this one in READ COMMITTED, or without "
+                "connection= after the commit"
+            )
 
     async def send(self, name: str, values: Values) -> Answer:
         return await self._program.send(self.queries[name], values)
@@ -135,7 +147,8 @@ async def _run(transaction: Joined, database: Database, run: Run[T]) -> T:
     ((system, name, isolation, waiting),) = await transaction.fetch("find_place", {})
     if (system, name) != database.place:
         raise _elsewhere(name, database)
-    if isolation == "read committed":
+    transaction.isolation = isolation
+    if isolation in _SEE_LATEST:
         transaction.again = (LostRaceError, UniqueViolation)
     unbounded = waiting == "0"
     if unbounded:

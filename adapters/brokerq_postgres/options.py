@@ -126,6 +126,8 @@ def _with_conninfo(options: Options, words: dict[str, str], direct: str | None) 
         "jit": "off",
         # A plan that was made while a table was small would stay when it is not.
         "enable_seqscan": "off",
+        # What is locked first and looked at then is to be seen as it is, whatever the default.
+        "default_transaction_isolation": r"read\ committed",
     }
     told = " ".join(f"-c {name}={value}" for name, value in settings.items())
     session = {**words, "options": f"{words.get('options', '')} {told}".strip()}

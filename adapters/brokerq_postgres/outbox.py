@@ -55,6 +55,7 @@ async def _keep(transaction: Transaction, jobs: Sequence[tuple[NewJob, Outgoing]
         "bodies": [each.message.body for each in messages],
     }
     if any(each.order is not None for each in messages):
+        transaction.require_latest()
         names = ("app", "queues", "order_keys")
         await transaction.send("lock_kept_keys", {name: values[name] for name in names})
     await transaction.send("keep_messages", values)

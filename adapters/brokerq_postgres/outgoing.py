@@ -101,6 +101,7 @@ async def add(rows: Sequence[MessageRow], transaction: Transaction) -> None:
         return
     values = columns(rows)
     if is_ordered(rows):
+        transaction.require_latest()
         # Who publishes under a key, or ends a message of it, does so alone: else each of two could
         # take its own for the first.
         await transaction.send("lock_order_keys", {"order_keys": values["order_keys"]})

@@ -36,6 +36,9 @@ class Transaction:
         self.touched: dict[int, float] = {}
         self._connection = connection
 
+    def require_latest(self) -> None:
+        """Raise `RefusedError` where a statement may not see what was committed before it began."""
+
     async def send(self, name: str, values: Values) -> Answer:
         """Send the statement of that name; what it returns can be fetched later."""
         cursor = self._connection.cursor(binary=True)

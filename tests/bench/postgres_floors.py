@@ -1,7 +1,8 @@
 """Raw psycopg, which brokerq is measured beside, each case in a process of its own.
 
-`python -m tests.bench.postgres_floors NAME URL ...`. All durable: each publish and each batch of
-deleted rows is a commit. They do nothing else: no records, no leases, no retries.
+`python -m tests.bench.postgres_floors NAME URL ...`. All durable: each publish, each claim and each
+deletion of what was claimed is a commit that is waited for, so that a worker that dies loses
+nothing. They do nothing else: no records, no leases, no retries.
 """
 
 from __future__ import annotations
@@ -29,23 +30,32 @@ INSERT INTO floor (queue, headers, body)
 SELECT 'default', headers, body
 FROM unnest(%b::text[], %b::bytea[]) AS sent (headers, body)
 """
+CREATE = """
+CREATE TABLE floor (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queue text NOT NULL,
+    claimed boolean NOT NULL DEFAULT false,
+    headers text NOT NULL,
+    body bytea NOT NULL
+)
+"""
+INDEX = "CREATE INDEX ON floor (queue, id) WHERE NOT claimed"
 CLAIM = """
-DELETE FROM floor WHERE id = ANY (
+UPDATE floor SET claimed = true WHERE id = ANY (
     ARRAY(
-        SELECT id FROM floor WHERE queue = %s ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+        SELECT id FROM floor WHERE queue = %s AND NOT claimed
+        ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
     )
 ) RETURNING id, headers, body
 """
+REMOVE = "DELETE FROM floor WHERE id = ANY (%s)"
 
 
 @asynccontextmanager
 async def _table(url: str) -> AsyncGenerator[Connection]:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute("DROP TABLE IF EXISTS floor")
-        await connection.execute(
-            "CREATE TABLE floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-            "queue text NOT NULL, headers text NOT NULL, body bytea NOT NULL)"
-        )
+        for statement in ("DROP TABLE IF EXISTS floor", CREATE, INDEX):
+            await connection.execute(statement)
         yield connection
 
 
@@ -79,7 +89,10 @@ async def publish_many(url: str, count: int) -> Figures:
 
 
 async def drain(url: str, count: int, batch: int) -> Figures:
-    """Claim and delete in one statement, `batch` rows at a time."""
+    """Claim `batch` rows, do nothing with them, and delete them; then the next.
+
+    Claim and deletion are commits of their own: what was claimed outlives whoever claimed it.
+    """
     async with _table(url) as connection:
         await _insert_many(connection, count)
         await connection.execute("ANALYZE floor")
@@ -94,6 +107,7 @@ async def drain(url: str, count: int, batch: int) -> Figures:
             for _, headers, body in rows:
                 json.loads(headers)
                 json.loads(body)
+            await cursor.execute(REMOVE, ([id_ for id_, *_ in rows],))
             done += len(rows)
         return meter.figures(done)
 

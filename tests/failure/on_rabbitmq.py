@@ -34,8 +34,12 @@ def scene_on(
     proxy: Proxy | None = None,
     heartbeat: int = 15,
     publish_timeout: float = 10,
+    store_url: str | None = None,
 ) -> Scene:
-    """Make a scene on the node; its processes go through the proxy, its own client does not."""
+    """Make a scene on the node; its processes go through the proxy, its own client does not.
+
+    Its records are in a SQLite file of its own, or where `store_url` says.
+    """
     name = uuid.uuid4().hex[:8]
     folder = folder / name
     folder.mkdir()
@@ -43,7 +47,7 @@ def scene_on(
     place = Place(
         url=f"{node.url}?heartbeat={heartbeat}s&connect_timeout=2s"
         f"&publish_timeout={publish_timeout}s",
-        store_url=f"sqlite:///{folder}/records.db",
+        store_url=store_url or f"sqlite:///{folder}/records.db",
         prefix=f"failure-{name}",
         ledger=str(folder / "ledger.jsonl"),
     )

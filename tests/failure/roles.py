@@ -6,8 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import sqlite3
-from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
@@ -28,6 +26,7 @@ from brokerq.url import Url
 from tests.failure.faults import Faults, install
 from tests.failure.jobs import Scribe, build_app
 from tests.failure.ledger import Ledger
+from tests.failure.orders import Orders
 from tests.failure.spec import Spec
 
 ABANDONED = 1
@@ -65,6 +64,7 @@ def _shorten(spec: Spec) -> None:
         (redriving, "LEASE", held),
         (relay, "LEASE", held),
         (relay, "POLL", 0.1),
+        (relay, "ALARM", 1.0),
         (upkeep, "SWEEP_INTERVAL", 0.2),
         (intake, "APART", timedelta(milliseconds=100)),
         (worker, "GIVE_WAY", timedelta(seconds=1)),
@@ -169,18 +169,17 @@ async def _relay(bq: BrokerQ, spec: Spec) -> int:
 
 def _sell(bq: BrokerQ, spec: Spec, scribe: Scribe) -> int:
     """Write orders and publish their jobs, both in one transaction of this program's own."""
-    url = spec.place.store_url or spec.place.url
+    orders = Orders(spec.place.store_url or spec.place.url)
     bq.open_sync()
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db:
-        with db:
-            db.execute("CREATE TABLE IF NOT EXISTS orders (n INTEGER)")
+    orders.make()
+    with orders.connect() as db:
         for job, arguments, key in spec.publish:
             n = arguments["n"]
             scribe.ledger.write("attempted", n=n)
-            with db:
-                db.execute("INSERT INTO orders VALUES (?)", (n,))
-                handle = bq.publish_sync(job, arguments, key=key, connection=db)
-                scribe.reach("before commit")
+            orders.add(db, n)
+            handle = bq.publish_sync(job, arguments, key=key, connection=db)
+            scribe.reach("before commit")
+            db.commit()
             scribe.ledger.write("confirmed", n=n, id=handle.id)
             scribe.reach("after commit")
     bq.close_sync()

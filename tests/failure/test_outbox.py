@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from brokerq_sqlite import SqliteBroker
 from brokerq import JobHandle, State
 from brokerq.store import JobFilter
 from tests.failure.ledger import of
+from tests.failure.orders import Orders
 from tests.failure.processes import Spawner, until
 from tests.failure.roles import limited_capabilities
 from tests.failure.scene import Scene
@@ -130,10 +129,7 @@ async def test_a_program_that_is_killed_has_sold_what_it_has_shipped(
             await scene.finish()
             story = await scene.judge()
             assert sorted(entry.more["n"] for entry in of(story.entries, "effect")) == sold
-            url = scene.place.store_url or scene.place.url
-            with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db:
-                orders = [n for (n,) in db.execute("SELECT n FROM orders ORDER BY n")]
-            assert orders == sold
+            assert Orders(scene.place.store_url or scene.place.url).read() == sold
 
     scenes = [Scene.at(tmp_path, spawner, in_steps=steps) for steps in (False, True)]
     await asyncio.gather(*map(sell, scenes))

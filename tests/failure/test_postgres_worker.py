@@ -1,9 +1,8 @@
-"""A worker on PostgreSQL is killed, or the clock of its host is wrong."""
+"""Workers on PostgreSQL: the clock of a host is wrong, and a storm."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,15 +17,6 @@ from tests.failure.on_rabbitmq import SLOTS, dismiss, until_all_ended
 from tests.failure.processes import Spawner
 from tests.failure.test_chaos import schedule, wreak
 from tests.failure.test_clock import SetClock
-from tests.failure.test_kill import (
-    BETWEEN_CALLS,
-    FLAKY,
-    HOPELESS,
-    NAMES,
-    SNOOZED,
-    Fate,
-    kill_on_all,
-)
 from tests.failure.test_rabbitmq_chaos import Storm
 from tests.services.postgres_server import Server
 from tests.services.proxy import Proxy
@@ -34,46 +24,6 @@ from tests.services.proxy import Proxy
 pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
 
 OFF = timedelta(minutes=5)
-
-
-@pytest.mark.parametrize(
-    ("point", "crashes", "again"),
-    [
-        ("after claim", 1, {0, 1}),
-        ("after effect", 1, {1}),
-        ("after finish", 0, {0}),
-        ("after settle", 0, {0}),
-    ],
-)
-async def test_whatever_a_killed_worker_leaves_another_one_carries_on(
-    tmp_path: Path,
-    spawner: Spawner,
-    postgres: Server,
-    *,
-    point: str,
-    crashes: int,
-    again: Collection[int],
-) -> None:
-    """Fates with a follow-up; `make chaos` has all, at every point."""
-    fates = [FLAKY, HOPELESS] if point == "after effect" else [FLAKY, HOPELESS, SNOOZED]
-    tries = [(fate, scene_on(tmp_path, spawner, postgres)) for fate in fates]
-    await kill_on_all(tries, point, crashes, again)
-
-
-@pytest.mark.chaos
-@pytest.mark.parametrize(NAMES, BETWEEN_CALLS)
-async def test_every_fate_survives_a_kill_at_every_point(
-    tmp_path: Path,
-    spawner: Spawner,
-    postgres: Server,
-    *,
-    point: str,
-    fates: Sequence[Fate],
-    crashes: int,
-    again: Collection[int],
-) -> None:
-    for fate in fates:
-        await kill_on_all([(fate, scene_on(tmp_path, spawner, postgres))], point, crashes, again)
 
 
 @pytest.mark.parametrize("off", [OFF, -OFF], ids=["ahead", "behind"])

@@ -16,7 +16,7 @@ from tests.failure.on_rabbitmq import scene_on
 from tests.failure.processes import Spawner
 from tests.failure.roles import UNREACHABLE
 from tests.failure.scene import Scene
-from tests.failure.test_chaos import Chaos, schedule, wreak
+from tests.failure.test_chaos import WORKERS, Chaos, schedule, wreak
 from tests.services.postgres_server import Server
 from tests.services.proxy import TO_CLIENT, Proxy
 from tests.services.rabbitmq import Node
@@ -49,7 +49,9 @@ class Storm(Chaos):
         choice = self._random.random()
         if choice < 0.5:
             await super()._act()
-        elif choice < 0.95 or self._node is None:
+            return
+        self._scene.faults += WORKERS  # none of them may be heard of until its leases end
+        if choice < 0.95 or self._node is None:
             await self._trouble_network()
         else:
             await self._trouble_broker(self._node)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,61 +15,12 @@ from tests.failure.on_rabbitmq import SLOTS, batch, confirmed, until
 from tests.failure.on_sqs import scene_on
 from tests.failure.processes import Spawner
 from tests.failure.scene import Scene
-from tests.failure.test_kill import (
-    BETWEEN_CALLS,
-    FLAKY,
-    HOPELESS,
-    NAMES,
-    SNOOZED,
-    Fate,
-    kill_on_all,
-)
 from tests.failure.test_zombie import outlive
 from tests.services import sqs
 from tests.services.sqs_double import SqsDouble
 from tests.services.sqs_faults import RECEIVE
 
 pytestmark = pytest.mark.timeout(sqs.INSTALLATION)
-
-
-@pytest.mark.parametrize(
-    ("point", "crashes", "again"),
-    [
-        ("after claim", 1, {0, 1}),
-        ("after effect", 1, {1}),
-        ("after finish", 0, {0}),
-        ("after settle", 0, {0}),
-    ],
-)
-async def test_whatever_a_killed_worker_leaves_another_one_carries_on(
-    tmp_path: Path,
-    spawner: Spawner,
-    endpoint: str,
-    *,
-    point: str,
-    crashes: int,
-    again: Collection[int],
-) -> None:
-    """Fates with a follow-up; `make chaos` has all, at every point."""
-    fates = [FLAKY, HOPELESS] if point == "after effect" else [FLAKY, HOPELESS, SNOOZED]
-    tries = [(fate, scene_on(tmp_path, spawner, endpoint)) for fate in fates]
-    await kill_on_all(tries, point, crashes, again)
-
-
-@pytest.mark.chaos
-@pytest.mark.parametrize(NAMES, BETWEEN_CALLS)
-async def test_every_fate_survives_a_kill_at_every_point(
-    tmp_path: Path,
-    spawner: Spawner,
-    endpoint: str,
-    *,
-    point: str,
-    fates: Sequence[Fate],
-    crashes: int,
-    again: Collection[int],
-) -> None:
-    tries = [(fate, scene_on(tmp_path, spawner, endpoint)) for fate in fates]
-    await kill_on_all(tries, point, crashes, again)
 
 
 async def test_a_worker_that_stood_still_changes_nothing_whatever_its_verdict(
@@ -173,24 +123,3 @@ async def test_a_killed_worker_s_messages_come_again_after_their_lease(
             scene.faults += 1
         await scene.finish(concurrency=20)
         await scene.judge(slots=2 * SLOTS)
-
-
-async def test_a_job_that_kills_its_workers_ends_among_the_dead_letters(
-    tmp_path: Path, spawner: Spawner, endpoint: str
-) -> None:
-    async with scene_on(tmp_path, spawner, endpoint) as scene:
-        poison = await scene.publish("poison")
-        beside = [await scene.publish("quick") for _ in range(10)]
-        while True:
-            with scene.start("worker", burst=True, concurrency=1) as worker:
-                code = await worker.wait()
-            if code == 0:
-                break
-            assert code == -signal.SIGKILL, scene.log()
-            scene.faults += 1
-        assert scene.faults == 3
-        story = await scene.judge()
-        view = await poison.status()
-        assert (view.state, view.attempts, view.crashes) == (State.DEAD, 0, 3)
-        assert [letter.reason for letter in story.letters] == ["crash_loop"]
-        assert {(await handle.status()).state for handle in beside} == {State.SUCCEEDED}

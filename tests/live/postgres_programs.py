@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -39,6 +40,10 @@ class Program(Protocol):
         """Run a statement."""
 
     @abstractmethod
+    async def fetch(self, query: str) -> Sequence[Any]:
+        """Run a query, and return its rows."""
+
+    @abstractmethod
     async def commit(self) -> None:
         """Commit."""
 
@@ -48,14 +53,20 @@ class Program(Protocol):
 
 
 class Plain(Program):
-    """psycopg, or a session of SQLAlchemy."""
+    """sqlite3, psycopg, or a session of SQLAlchemy."""
 
     def __init__(self, given: Any) -> None:
         self.given = given
 
     async def execute(self, statement: str) -> None:
+        self._execute(statement)
+
+    async def fetch(self, query: str) -> Sequence[Any]:
+        return list(self._execute(query).fetchall())
+
+    def _execute(self, statement: str) -> Any:
         is_session = isinstance(self.given, Session)
-        self.given.execute(text(statement) if is_session else statement)
+        return self.given.execute(text(statement) if is_session else statement)
 
     async def commit(self) -> None:
         self.given.commit()
@@ -71,8 +82,16 @@ class Async(Program):
         self.given = given
 
     async def execute(self, statement: str) -> None:
+        await self._execute(statement)
+
+    async def fetch(self, query: str) -> Sequence[Any]:
+        result = await self._execute(query)
+        rows = result.fetchall()
+        return list(await rows if inspect.isawaitable(rows) else rows)
+
+    async def _execute(self, statement: str) -> Any:
         is_session = isinstance(self.given, AsyncSession)
-        await self.given.execute(text(statement) if is_session else statement)
+        return await self.given.execute(text(statement) if is_session else statement)
 
     async def commit(self) -> None:
         await self.given.commit()
@@ -141,6 +160,17 @@ async def waiting(bq: BrokerQ) -> int:
     return stats.ready + stats.delayed
 
 
+def somebody_waits(schema: str) -> bool:
+    """Tell whether a statement on the tables waits for a lock of another transaction."""
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND position(%s in query) > 0
+    """
+    with psycopg.connect(standing_url()) as connection:
+        row = connection.execute(query, (read_options(Url.parse(schema)).schema,)).fetchone()
+    return row is not None and row[0] > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A schema of brokerq's, with a table of the program's in it."""
@@ -153,10 +183,14 @@ class Place:
         statement = sql.SQL("INSERT INTO {}.orders_of_mine VALUES ('o-1')")
         return statement.format(sql.Identifier(self.schema)).as_string()
 
+    @property
+    def select(self) -> str:
+        statement = sql.SQL("SELECT count(*) FROM {}.orders_of_mine")
+        return statement.format(sql.Identifier(self.schema)).as_string()
+
     def count(self) -> int:
         with psycopg.connect(standing_url()) as connection:
-            query = sql.SQL("SELECT count(*) FROM {}.orders_of_mine")
-            row = connection.execute(query.format(sql.Identifier(self.schema))).fetchone()
+            row = connection.execute(self.select.encode()).fetchone()
         assert row is not None
         return int(row[0])
 

@@ -116,10 +116,10 @@ async def test_the_commit_has_the_effect_the_result_and_the_record(
             return f"paid {n}"
 
     handles = [await bq.publish("pay", {"n": n}) for n in range(5)]
-    report = await asyncio.wait_for(bq.run_worker(burst=True), 20)
+    await asyncio.wait_for(bq.run_worker(burst=True), 20)
     engine.dispose()
     await async_engine.dispose()
-    assert report.outcomes == {"succeeded": 5}
+    assert {(await handle.status()).state for handle in handles} == {State.SUCCEEDED}
     assert ledger.effects() == 5
     assert [await handle.result() for handle in handles] == [f"paid {n}" for n in range(5)]
     view = await handles[0].status()
@@ -210,6 +210,33 @@ async def test_who_has_lost_the_lease_takes_its_effect_back(bq: BrokerQ, ledger:
     await asyncio.wait_for(bq.run_worker(burst=True), 30)
     assert (await handle.status()).state is State.SUCCEEDED
     assert ledger.effects() == 1
+
+
+async def test_in_a_stricter_isolation_a_renewed_lease_is_in_the_way(
+    bq: BrokerQ, ledger: Ledger
+) -> None:
+    """The record has changed since the snapshot: nothing is done, and the attempt has failed."""
+
+    @contextmanager
+    def strict() -> Generator[psycopg.Connection]:
+        with psycopg.connect(standing_url()) as db:
+            db.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            yield db
+
+    bq.queue("strict", lease="3s")
+
+    @bq.job(queue="strict", transaction=strict, retry=RetryPolicy(max_attempts=1))
+    def pay(ctx: Context) -> None:
+        ctx.session.execute(ledger.insert)
+        ctx.session.execute("SELECT pg_sleep(2)")  # the renewal comes after one second
+
+    handle = await pay.publish()
+    await asyncio.wait_for(bq.run_worker(burst=True), 30)
+    view = await handle.status()
+    assert view.state is State.DEAD
+    assert view.failure is not None
+    assert "another transaction was in the way" in view.failure.message
+    assert ledger.effects() == 0
 
 
 KILLED = """

@@ -7,12 +7,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from brokerq_postgres.options import read_options
 from psycopg.pq import TransactionStatus
 
 from brokerq import BrokerQ
 from brokerq.errors import KeyConflictError, PublishError
-from brokerq.url import Url
 from tests.engine.conftest import eventually
 from tests.live.postgres_programs import (
     Program,
@@ -24,6 +22,7 @@ from tests.live.postgres_programs import (
     program,
     schema,
     ship,
+    somebody_waits,
     waiting,
 )
 from tests.services.postgres import standing_url, with_parameters
@@ -37,7 +36,7 @@ async def test_a_commit_under_way_with_the_same_key_is_waited_for(
     await bq.open()
     first = await ship(bq, mine.given).publish("o-1")
     second = asyncio.create_task(ship(bq).publish("o-1"))  # beside the transaction
-    await eventually(lambda: _somebody_waits(schema))
+    await eventually(lambda: somebody_waits(schema))
     await mine.commit()
     assert (await second).id == first.id
     assert (await second).duplicate
@@ -54,23 +53,12 @@ async def test_a_rollback_under_way_lets_the_next_one_have_the_key(
     ):
         await ship(bq, mine.given).publish("o-1")
         second = asyncio.create_task(ship(bq, other.given).publish("o-1", 2))
-        await eventually(lambda: _somebody_waits(schema))
+        await eventually(lambda: somebody_waits(schema))
         await mine.rollback()
         assert not (await second).duplicate
         await other.commit()
     await bq.run_worker(burst=True)
     assert await (await second).result() == "o-1: 2"
-
-
-def _somebody_waits(schema: str) -> bool:
-    """Tell whether a statement on the tables waits for a lock of another transaction."""
-    query = """
-        SELECT count(*) FROM pg_stat_activity
-        WHERE wait_event_type = 'Lock' AND position(%s in query) > 0
-    """
-    with psycopg.connect(standing_url()) as connection:
-        row = connection.execute(query, (read_options(Url.parse(schema)).schema,)).fetchone()
-    return row is not None and row[0] > 0
 
 
 async def test_who_waits_for_itself_is_told_in_time(schema: str) -> None:
@@ -95,6 +83,23 @@ async def test_who_waits_for_itself_is_told_in_time(schema: str) -> None:
         assert await waiting(bq) == 2
 
 
+async def test_the_program_s_own_statement_timeout_ends_a_wait_for_a_key(
+    bq: BrokerQ, mine: Program, db: psycopg.Connection
+) -> None:
+    """What it has done before is kept, and it may go on."""
+    await bq.open()
+    await ship(bq, db).publish("o-1")
+    await ship(bq, mine.given).publish("o-2")
+    await mine.execute("SET LOCAL statement_timeout = '200ms'")
+    with pytest.raises(PublishError, match="took too long for a statement") as refused:
+        await ship(bq, mine.given).publish("o-1", 2)
+    assert refused.value.failed == (0,)
+    await ship(bq, mine.given).publish("o-3")
+    await mine.commit()
+    db.rollback()
+    assert await waiting(bq) == 2
+
+
 async def test_of_two_that_wait_for_each_other_one_gives_way(bq: BrokerQ, schema: str) -> None:
     await bq.open()
     async with (
@@ -105,7 +110,7 @@ async def test_of_two_that_wait_for_each_other_one_gives_way(bq: BrokerQ, schema
         await ship(bq, one.given).publish("o-1")
         await ship(bq, two.given).publish("o-2")
         crossing = asyncio.create_task(ship(bq, one.given).publish("o-2"))
-        await eventually(lambda: _somebody_waits(schema))
+        await eventually(lambda: somebody_waits(schema))
         with pytest.raises(PublishError, match="roll back, and try again"):
             await ship(bq, two.given).publish("o-1")
         await two.rollback()
