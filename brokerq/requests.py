@@ -17,15 +17,15 @@ from brokerq.registry import Registry
 def request_for(definition: Definition, payload: Payload, options: PublishOptions) -> Request:
     """Return the request for a job whose code is at hand."""
     key = options.key if options.key is not None else definition.key(payload.values)
-    return Request(
-        job=definition.name,
-        queue=definition.queue,
-        body=payload.body,
-        options=options,
-        priority=definition.priority,
-        key=key,
-        fingerprint=None if key is None else fingerprint(payload.body),
-        tags=definition.tags,
+    return Request(  # by position, as it is for every job of many: by name takes twice as long
+        definition.name,
+        definition.queue,
+        payload.body,
+        options,
+        definition.priority,
+        key,
+        None if key is None else fingerprint(payload.body),
+        definition.tags,
     )
 
 

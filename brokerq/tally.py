@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from brokerq.errors import KeyConflictError, PublishError
 from brokerq.publishing import Parcel, positions
 from brokerq.record import Conflict, Held, Pending, ReserveAnswer
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """What became of one request.
 
     Attributes:
