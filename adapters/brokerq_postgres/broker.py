@@ -24,8 +24,10 @@ from brokerq.broker import (
 from brokerq.clock import Clock
 from brokerq.errors import ConnectionLostError, PublishError, StorageError
 from brokerq.message import Message
+from brokerq.sql.bell import LaneBell
+from brokerq.sql.consumer import LaneConsumer
 from brokerq_postgres import outgoing
-from brokerq_postgres.consumer import PostgresConsumer
+from brokerq_postgres.consumer import PostgresLane
 from brokerq_postgres.database import Database
 from brokerq_postgres.topology import Topology
 from brokerq_postgres.transaction import Transaction
@@ -33,6 +35,8 @@ from brokerq_postgres.wire import MAX_BODY, escape, read_message, scalars, texts
 
 _PURGE_STEP = 1_000
 _PAGE = 100
+_SLACK = 0.001
+"""Seconds; the server's clock is not the event loop's, and notifications are in milliseconds."""
 _READY, _BLOCKED = 0, 1
 _BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
 
@@ -59,7 +63,7 @@ class PostgresBroker(Broker, Inspectable, DeadLetters):
         self.database = database
         self.topology = Topology(database)
         self._clock = clock
-        self._consumers: set[PostgresConsumer] = set()
+        self._consumers: set[LaneConsumer[float]] = set()
         self._is_open = False
         self._turn = asyncio.Lock()
 
@@ -119,14 +123,10 @@ class PostgresBroker(Broker, Inspectable, DeadLetters):
     async def consume(self, lane: Lane, *, prefetch: int) -> AsyncGenerator[Consumer]:
         self._require_open()
         row = await self.topology.get(lane)
-        consumer = PostgresConsumer(
-            self.database,
-            lane,
-            row,
-            lease=self.topology.lease(lane, row),
-            prefetch=prefetch,
-            clock=self._clock,
-        )
+        lease = self.topology.lease(lane, row)
+        statements = PostgresLane(self.database, lane, row, lease=lease)
+        bell, clock = LaneBell(slack=_SLACK), self._clock
+        consumer = LaneConsumer(statements, bell, lease=lease, prefetch=prefetch, clock=clock)
         self._consumers.add(consumer)
         try:
             yield consumer

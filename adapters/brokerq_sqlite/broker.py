@@ -25,10 +25,12 @@ from brokerq.broker import (
 )
 from brokerq.errors import ConnectionLostError, PublishError, StorageError
 from brokerq.message import Message
+from brokerq.sql.bell import LaneBell
+from brokerq.sql.consumer import LaneConsumer
 from brokerq_sqlite import outgoing
-from brokerq_sqlite.consumer import SqliteConsumer
+from brokerq_sqlite.consumer import SqliteLane
 from brokerq_sqlite.database import Database
-from brokerq_sqlite.deliveries import release_lapsed, unblock
+from brokerq_sqlite.deliveries import NextEvent, release_lapsed, unblock
 from brokerq_sqlite.errors import OutcomeUnknownError
 from brokerq_sqlite.queries import load
 from brokerq_sqlite.topology import Topology
@@ -44,6 +46,8 @@ _DISCARD = load("discard_dead_messages")
 
 _PURGE_STEP = 2_000
 _PAGE = 100
+_SLACK = 0.0005
+"""Seconds; the wall clock, by which messages are due, is not the event loop's."""
 
 CAPABILITIES = Capabilities(
     max_body=MAX_BODY,
@@ -67,7 +71,7 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
     def __init__(self, database: Database) -> None:
         self.database = database
         self.topology = Topology(database)
-        self._consumers: set[SqliteConsumer] = set()
+        self._consumers: set[LaneConsumer[NextEvent]] = set()
         self._is_open = False
         self._turn = asyncio.Lock()
 
@@ -123,7 +127,9 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
         self._require_open()
         row = await self.topology.get(lane)
         lease = self.topology.lease(lane, row)
-        consumer = SqliteConsumer(self.database, lane, row, lease=lease, prefetch=prefetch)
+        statements = SqliteLane(self.database, lane, row, lease=lease)
+        bell, clock = LaneBell(slack=_SLACK), self.database.clock
+        consumer = LaneConsumer(statements, bell, lease=lease, prefetch=prefetch, clock=clock)
         self._consumers.add(consumer)
         try:
             yield consumer

@@ -17,8 +17,6 @@ MAX_BODY = 16 * 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400
 _MICROS = 1_000_000
-FAR = 2**62
-"""Later than any instant, in microseconds."""
 
 # Of these, Python's own are slower, but take texts with lone surrogates.
 _encode = JSONEncoder(separators=(",", ":")).encode
@@ -85,7 +83,7 @@ def _width(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def numbers(values: list[int]) -> str:
+def numbers(values: Sequence[int]) -> str:
     """Return the numbers for SQLite's `json_each`."""
     return f"[{','.join(map(str, values))}]"
 
