@@ -11,11 +11,11 @@ from brokerq.broker import Delivery, Lane
 from brokerq.sql.bell import LaneBell
 from brokerq.sql.holds import Holds
 from brokerq.sql.lane import Claimed, ClaimedRow, LaneStatements, Settling
+from brokerq.sql.topology import LaneRow
 from brokerq_postgres import deliveries as statements
 from brokerq_postgres.claiming import Claims
 from brokerq_postgres.database import Database
 from brokerq_postgres.deliveries import Holder
-from brokerq_postgres.topology import LaneRow
 from brokerq_postgres.wire import read_message, unescape_or_null
 
 _SHORTEST_PAUSE = 0.005

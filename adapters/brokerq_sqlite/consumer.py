@@ -11,10 +11,10 @@ from brokerq.broker import Ack, Delivery, Lane
 from brokerq.sql.bell import LaneBell
 from brokerq.sql.holds import Holds
 from brokerq.sql.lane import Claimed, ClaimedRow, LaneStatements, Settling
+from brokerq.sql.topology import LaneRow
 from brokerq_sqlite import deliveries as statements
 from brokerq_sqlite.database import Database
 from brokerq_sqlite.deliveries import Claim, Holder, NextEvent
-from brokerq_sqlite.topology import LaneRow
 from brokerq_sqlite.wire import read_message
 
 _LOOK_EVERY = 1.0
