@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import timedelta
 from functools import partial
 
 from brokerq.broker import (
-    Broker,
     Capabilities,
-    Consumer,
     Counting,
-    DeadLetters,
     Durability,
     Inspectable,
     Lane,
     Ordering,
     Outgoing,
-    QueueSpec,
     QueueStats,
 )
 from brokerq.errors import ConnectionLostError, PublishError, StorageError
 from brokerq.message import Message
-from brokerq.sql.bell import LaneBell
-from brokerq.sql.consumer import LaneConsumer
+from brokerq.sql.broker import LaneBroker
+from brokerq.sql.topology import LaneRow
 from brokerq_sqlite import outgoing
 from brokerq_sqlite.consumer import SqliteLane
 from brokerq_sqlite.database import Database
@@ -65,46 +59,17 @@ CAPABILITIES = Capabilities(
 )
 
 
-class SqliteBroker(Broker, Inspectable, DeadLetters):
+class SqliteBroker(LaneBroker[NextEvent], Inspectable):
     """One app's queues in a file."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.topology = Topology(database)
-        self._consumers: set[LaneConsumer[NextEvent]] = set()
-        self._is_open = False
-        self._turn = asyncio.Lock()
+        super().__init__(database, self.topology, clock=database.clock, slack=_SLACK)
 
     @property
     def capabilities(self) -> Capabilities:
         return CAPABILITIES
-
-    async def open(self) -> None:
-        async with self._turn:
-            if self._is_open and not self.database.forked:
-                return
-            self._consumers.clear()
-            self.topology.forget()
-            await self.database.open()
-            self._is_open = True
-
-    async def close(self) -> None:
-        async with self._turn:
-            if not self._is_open:
-                return
-            self._is_open = False
-            try:
-                for consumer in list(self._consumers):
-                    await consumer.close()
-            finally:
-                await self.database.close()
-
-    def _require_open(self) -> None:
-        self.database.require_open(self._is_open)
-
-    async def declare(self, queues: Sequence[QueueSpec], *, create: bool = True) -> None:
-        self._require_open()
-        await self.topology.declare(queues, create=create)
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         self._require_open()
@@ -122,20 +87,8 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
             refusal = outgoing.refusal(messages, batch.undeclared)
             raise PublishError(refusal, failed=batch.undeclared)
 
-    @asynccontextmanager
-    async def consume(self, lane: Lane, *, prefetch: int) -> AsyncGenerator[Consumer]:
-        self._require_open()
-        row = await self.topology.get(lane)
-        lease = self.topology.lease(lane, row)
-        statements = SqliteLane(self.database, lane, row, lease=lease)
-        bell, clock = LaneBell(slack=_SLACK), self.database.clock
-        consumer = LaneConsumer(statements, bell, lease=lease, prefetch=prefetch, clock=clock)
-        self._consumers.add(consumer)
-        try:
-            yield consumer
-        finally:
-            self._consumers.discard(consumer)
-            await asyncio.shield(consumer.close())
+    def _statements(self, lane: Lane, row: LaneRow, lease: timedelta) -> SqliteLane:
+        return SqliteLane(self.database, lane, row, lease=lease)
 
     async def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
         self._require_open()
@@ -167,15 +120,6 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
                     step = await self.database.write(purge)
                     removed += step
         return removed
-
-    @asynccontextmanager
-    async def browse(self, queue: str) -> AsyncGenerator[AsyncIterator[Message]]:
-        self._require_open()
-        letters = self._letters(queue)
-        try:
-            yield letters
-        finally:
-            await letters.aclose()
 
     async def _letters(self, queue: str) -> AsyncGenerator[Message]:
         values = {
