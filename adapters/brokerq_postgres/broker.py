@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from brokerq.broker import (
-    Broker,
     Capabilities,
-    Consumer,
     Counting,
-    DeadLetters,
     Durability,
     Inspectable,
     Lane,
     Ordering,
     Outgoing,
-    QueueSpec,
     QueueStats,
 )
 from brokerq.clock import Clock
 from brokerq.errors import ConnectionLostError, PublishError, StorageError
 from brokerq.message import Message
+from brokerq.sql.broker import LaneBroker
+from brokerq.sql.topology import LaneRow
 from brokerq_postgres import outgoing
-from brokerq_postgres.consumer import PostgresConsumer
+from brokerq_postgres.consumer import PostgresLane
 from brokerq_postgres.database import Database
 from brokerq_postgres.topology import Topology
 from brokerq_postgres.transaction import Transaction
@@ -33,6 +29,8 @@ from brokerq_postgres.wire import MAX_BODY, escape, read_message, scalars, texts
 
 _PURGE_STEP = 1_000
 _PAGE = 100
+_SLACK = 0.001
+"""Seconds; the server's clock is not the event loop's, and notifications are in milliseconds."""
 _READY, _BLOCKED = 0, 1
 _BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
 
@@ -52,47 +50,17 @@ CAPABILITIES = Capabilities(
 )
 
 
-class PostgresBroker(Broker, Inspectable, DeadLetters):
+class PostgresBroker(LaneBroker[float], Inspectable):
     """One app's queues in a database."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self.database = database
         self.topology = Topology(database)
-        self._clock = clock
-        self._consumers: set[PostgresConsumer] = set()
-        self._is_open = False
-        self._turn = asyncio.Lock()
+        super().__init__(database, self.topology, clock=clock, slack=_SLACK)
 
     @property
     def capabilities(self) -> Capabilities:
         return CAPABILITIES
-
-    async def open(self) -> None:
-        async with self._turn:
-            if self._is_open and not self.database.forked:
-                return
-            self._consumers.clear()
-            self.topology.forget()
-            await self.database.open()
-            self._is_open = True
-
-    async def close(self) -> None:
-        async with self._turn:
-            if not self._is_open:
-                return
-            self._is_open = False
-            try:
-                for consumer in list(self._consumers):
-                    await consumer.close()
-            finally:
-                await self.database.close()
-
-    def _require_open(self) -> None:
-        self.database.require_open(self._is_open)
-
-    async def declare(self, queues: Sequence[QueueSpec], *, create: bool = True) -> None:
-        self._require_open()
-        await self.topology.declare(queues, create=create)
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         self._require_open()
@@ -115,24 +83,8 @@ class PostgresBroker(Broker, Inspectable, DeadLetters):
             await self.database.fetch("add_messages", outgoing.columns(rows))
             self.database.wakeup.announce(outgoing.touched(rows))
 
-    @asynccontextmanager
-    async def consume(self, lane: Lane, *, prefetch: int) -> AsyncGenerator[Consumer]:
-        self._require_open()
-        row = await self.topology.get(lane)
-        consumer = PostgresConsumer(
-            self.database,
-            lane,
-            row,
-            lease=self.topology.lease(lane, row),
-            prefetch=prefetch,
-            clock=self._clock,
-        )
-        self._consumers.add(consumer)
-        try:
-            yield consumer
-        finally:
-            self._consumers.discard(consumer)
-            await asyncio.shield(consumer.close())
+    def _statements(self, lane: Lane, row: LaneRow, lease: timedelta) -> PostgresLane:
+        return PostgresLane(self.database, lane, row, lease=lease)
 
     async def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
         self._require_open()
@@ -178,15 +130,6 @@ class PostgresBroker(Broker, Inspectable, DeadLetters):
             return len(removed)
 
         return await self.database.change(purge)
-
-    @asynccontextmanager
-    async def browse(self, queue: str) -> AsyncGenerator[AsyncIterator[Message]]:
-        self._require_open()
-        letters = self._letters(queue)
-        try:
-            yield letters
-        finally:
-            await letters.aclose()
 
     async def _letters(self, queue: str) -> AsyncGenerator[Message]:
         values: dict[str, object] = {

@@ -15,8 +15,9 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from brokerq.sql.lane import ClaimedRow
 from brokerq_postgres.database import Database
-from brokerq_postgres.deliveries import ClaimedRow, Holder
+from brokerq_postgres.deliveries import Holder
 from brokerq_postgres.transaction import Rows
 
 _LOOK_FOR_TENANTS = 0.25

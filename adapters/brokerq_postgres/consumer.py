@@ -1,238 +1,70 @@
-"""Takes deliveries from one lane of the database."""
+"""The statements of a consumer, as tasks."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from brokerq.broker import Consumer, Delivery, Lane, Verdict
-from brokerq.clock import Clock
-from brokerq.errors import BrokerqError, ConnectionLostError
+from brokerq.broker import Delivery, Lane
+from brokerq.sql.bell import LaneBell
+from brokerq.sql.holds import Holds
+from brokerq.sql.lane import Claimed, ClaimedRow, LaneStatements, Settling
+from brokerq.sql.topology import LaneRow
 from brokerq_postgres import deliveries as statements
-from brokerq_postgres.bell import LaneBell
 from brokerq_postgres.claiming import Claims
 from brokerq_postgres.database import Database
-from brokerq_postgres.deliveries import ClaimedRow, Holder, Settling
-from brokerq_postgres.topology import LaneRow
+from brokerq_postgres.deliveries import Holder
 from brokerq_postgres.wire import read_message, unescape_or_null
 
 _SHORTEST_PAUSE = 0.005
 """Seconds; what is due and yet not to be had is just being taken by somebody else."""
 
-Claiming = asyncio.Task[Sequence[ClaimedRow]]
 
+class PostgresLane(LaneStatements[float]):
+    """One lane, as one consumer sees it; hints are seconds."""
 
-class _Hold:
-    """A message that is held: the token of its delivery."""
-
-    __slots__ = ("id", "order_key", "until")
-
-    def __init__(self, id: int, order_key: str | None, until: float) -> None:  # noqa: A002
-        self.id = id
-        self.order_key = order_key
-        self.until = until
-
-
-class PostgresConsumer(Consumer):
-    """Holds up to `prefetch` deliveries, each for the lane's lease.
-
-    Its messages bear a number that no other consumer ever has: whoever took one over since has
-    another, and a statement for the first one finds nothing.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        lane: Lane,
-        row: LaneRow,
-        *,
-        lease: timedelta,
-        prefetch: int,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, database: Database, lane: Lane, row: LaneRow, *, lease: timedelta) -> None:
         self._database = database
-        self._clock = clock
         self._lane = lane
-        self._row = row
-        self._lease = lease.total_seconds()
-        self._prefetch = prefetch
-        self._holder = Holder(lane=row.id, number=secrets.randbits(62), lease=self._lease)
+        self._holder = Holder(lane=row.id, number=secrets.randbits(62), lease=lease.total_seconds())
         self._claims = Claims(database, self._holder)
-        self._held: dict[int, _Hold] = {}
-        self._claiming: set[Claiming] = set()
-        self._giving_back: set[asyncio.Task[None]] = set()
-        self._reserved = 0
-        self._room = asyncio.Event()
-        self._open = True
-        self._pid = os.getpid()
-        self._bell = LaneBell()
-        self._turn = asyncio.Lock()
-        database.wakeup.add(row.id, self._bell)
 
-    async def receive(self, limit: int) -> Sequence[Delivery]:
-        async with self._turn:
-            while True:
-                room = await self._wait_for_room()
-                self._bell.clear()
-                found = await self._claim(min(limit, room))
-                if found:
-                    return found
-                await self._bell.wait(await self._pause())
+    def claim(self, limit: int) -> asyncio.Future[Claimed[float]]:
+        return asyncio.create_task(self._claim(limit), name=f"claim {self._lane}")
 
-    async def _wait_for_room(self) -> int:
-        while True:
-            self._require_open()
-            self._drop_lapsed()
-            room = self._prefetch - len(self._held) - self._reserved
-            if room > 0:
-                return room
-            self._room.clear()
-            first = min((hold.until for hold in self._held.values()), default=None)
-            now = self._clock.monotonic()
-            try:
-                async with asyncio.timeout(None if first is None else max(0.001, first - now)):
-                    await self._room.wait()
-            except TimeoutError:
-                continue
+    async def _claim(self, limit: int) -> Claimed[float]:
+        rows = await self._claims.take(limit)
+        return rows, None if rows else await self._claims.next_event()
 
-    def _drop_lapsed(self) -> None:
-        now = self._clock.monotonic()
-        for hold in [hold for hold in self._held.values() if hold.until <= now]:
-            del self._held[hold.id]
-
-    async def _pause(self) -> float:
+    def pause(self, hint: float | None) -> float:
         pause = self._database.options.poll.total_seconds()
-        seconds = await self._claims.next_event()
-        if seconds is not None:
-            pause = min(pause, max(seconds, _SHORTEST_PAUSE))
-        return pause if self._open else 0.0
+        return pause if hint is None else min(pause, max(hint, _SHORTEST_PAUSE))
 
-    async def _claim(self, limit: int) -> list[Delivery]:
-        until = self._clock.monotonic() + self._lease
-        claiming = asyncio.create_task(self._claims.take(limit), name=f"claim {self._lane}")
-        self._claiming.add(claiming)
-        self._reserved += limit
-        try:
-            rows = await asyncio.shield(claiming)
-        except asyncio.CancelledError:
-            # The statement may be under way; what it takes nobody is there to receive.
-            claiming.add_done_callback(self._give_back_claimed)
-            raise
-        except BrokerqError:
-            self._claiming.discard(claiming)
-            raise
-        finally:
-            self._reserved -= limit
-        self._require_open()  # closing hands back what was being claimed
-        self._claiming.discard(claiming)
-        return [self._deliver(row, until) for row in rows]
-
-    def _deliver(self, row: ClaimedRow, until: float) -> Delivery:
+    def deliver(self, row: ClaimedRow, holds: Holds, until: float) -> Delivery:
         _, id_, order_key, job_id, count, headers, body = row
-        hold = self._held[id_] = _Hold(id_, unescape_or_null(order_key), until)
         return Delivery(
             message=read_message(headers, body),
             lane=self._lane,
             id=unescape_or_null(job_id),
-            token=hold,
+            token=holds.add(id_, unescape_or_null(order_key), until),
             count=count,
             in_place=timedelta.max,
         )
 
-    def _give_back_claimed(self, claiming: Claiming) -> None:
-        self._claiming.discard(claiming)
-        ids = _claimed_by(claiming)
-        if ids:
-            task = asyncio.create_task(self._hand_back(ids), name=f"give back {self._lane}")
-            self._giving_back.add(task)
-            task.add_done_callback(self._gave_back)
+    async def settle(self, settling: Sequence[Settling]) -> Collection[int]:
+        return await statements.settle(self._database, self._holder, settling)
 
-    def _gave_back(self, task: asyncio.Task[None]) -> None:
-        """Look at the error, so that it counts as seen: they come back when the lease ends."""
-        self._giving_back.discard(task)
-        if not task.cancelled():
-            task.exception()
+    async def extend(self, ids: Sequence[int]) -> Collection[int]:
+        return await statements.extend(self._database, self._holder, ids)
 
-    async def _hand_back(self, ids: Sequence[int]) -> None:
-        await statements.hand_back(self._database, self._holder, ids)
+    def hand_back(self, ids: Sequence[int]) -> asyncio.Future[None]:
+        giving_back = statements.hand_back(self._database, self._holder, ids)
+        return asyncio.create_task(giving_back, name=f"give back {self._lane}")
 
-    async def settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> Sequence[bool]:
-        taken: dict[int, tuple[int, _Hold]] = {}
-        settling: list[Settling] = []
-        now = self._clock.monotonic()
-        for position, (delivery, verdict) in enumerate(verdicts):
-            hold = self._take(delivery, now)
-            if hold is not None:
-                taken[hold.id] = position, hold
-                settling.append(Settling(hold.id, hold.order_key, verdict))
-        results = [False] * len(verdicts)
-        if not settling:
-            return results
-        try:
-            done = await statements.settle(self._database, self._holder, settling)
-        except BrokerqError:  # nobody will settle these again: they come back when the lease ends
-            self._room.set()
-            raise
-        for id_ in done:
-            results[taken[id_][0]] = True
-        self._room.set()
-        return results
+    def listen(self, bell: LaneBell) -> None:
+        self._database.wakeup.add(self._holder.lane, bell)
 
-    def _take(self, delivery: Delivery, now: float) -> _Hold | None:
-        """Return the hold of a delivery that is still ours, which it then is no more."""
-        hold = self._find(delivery, now)
-        return None if hold is None else self._held.pop(hold.id)
-
-    def _find(self, delivery: Delivery, now: float) -> _Hold | None:
-        hold = delivery.token
-        if not isinstance(hold, _Hold) or self._held.get(hold.id) is not hold:
-            return None
-        return hold if now < hold.until else None
-
-    async def extend(self, deliveries: Sequence[Delivery]) -> Sequence[bool]:
-        now = self._clock.monotonic()
-        holds = [self._find(delivery, now) for delivery in deliveries]
-        ids = [hold.id for hold in holds if hold is not None]
-        if not ids:
-            return [False] * len(holds)
-        until = now + self._lease
-        kept = await statements.extend(self._database, self._holder, ids)
-        for hold in holds:
-            if hold is not None and hold.id in kept:
-                hold.until = until
-        return [hold is not None and hold.id in kept for hold in holds]
-
-    async def close(self) -> None:
-        """Hand back what is held; whoever waits to receive gets `ConnectionLostError`."""
-        if not self._open:
-            return
-        self._open = False
-        if self._pid != os.getpid():  # it is the parent's: what it holds and waits on, too
-            return
-        self._database.wakeup.remove(self._row.id, self._bell)
-        self._bell.ring(0)
-        self._room.set()
-        ids = list(self._held)
-        self._held.clear()
-        if self._claiming:
-            done, _ = await asyncio.wait(self._claiming)
-            for claiming in done:
-                ids.extend(_claimed_by(claiming))
-        if self._giving_back:
-            await asyncio.wait(self._giving_back)
-        if ids:
-            await self._hand_back(ids)
-
-    def _require_open(self) -> None:
-        if not self._open:
-            raise ConnectionLostError("the consumer is closed, or its broker is: open a new one")
-
-
-def _claimed_by(claiming: Claiming) -> list[int]:
-    """Return the row ids that a claim has taken; none where it failed."""
-    if claiming.cancelled() or claiming.exception() is not None:
-        return []
-    return [row[1] for row in claiming.result()]
+    def ignore(self, bell: LaneBell) -> None:
+        self._database.wakeup.remove(self._holder.lane, bell)

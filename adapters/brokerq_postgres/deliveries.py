@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple
 
-from brokerq.broker import Ack, Dead, Release, Reschedule, Verdict
+from brokerq.broker import Ack, Dead, Release, Reschedule
 from brokerq.message import Message
+from brokerq.sql.lane import Settling
 from brokerq_postgres.database import Database
 from brokerq_postgres.transaction import Transaction, Values
 from brokerq_postgres.wire import headers_text, scalars, span, texts
-
-ClaimedRow = tuple[datetime, int, str | None, str | None, int, str, bytes]
-"""due_at, id, order_key, job_id, deliveries, headers, body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +20,6 @@ class Holder:
     lane: int
     number: int
     lease: float
-
-
-class Settling(NamedTuple):
-    """A verdict on the message with that row id."""
-
-    id: int
-    order_key: str | None
-    verdict: Verdict
 
 
 async def settle(database: Database, holder: Holder, settling: Sequence[Settling]) -> set[int]:

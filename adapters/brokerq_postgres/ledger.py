@@ -12,10 +12,10 @@ from datetime import timedelta
 from brokerq.duration import ZERO
 from brokerq.message import Message
 from brokerq.records import ENDED, KeyRecord, Now, Record, State, key_after, key_is_free, scoped_key
+from brokerq.sql.history import step, step_note, trim
 from brokerq.store import Finish, NewJob
 from brokerq_postgres import columns
 from brokerq_postgres.errors import LostRaceError
-from brokerq_postgres.history import step, step_note, trim
 from brokerq_postgres.rows import STATE_TEXTS, Row, new_row, read_record, rules_row
 from brokerq_postgres.transaction import Transaction
 from brokerq_postgres.wire import (

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from brokerq.errors import BrokerqError
-from brokerq_postgres.bell import LaneBell
+from brokerq.sql.bell import LaneBell
 from brokerq_postgres.connection import connect
 from brokerq_postgres.options import Options
 

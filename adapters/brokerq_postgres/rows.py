@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from brokerq.records import ENDED, Record, State
+from brokerq.sql.history import step
 from brokerq.store import NewJob
-from brokerq_postgres.history import step
 from brokerq_postgres.wire import bounded, bounded_or_null, unescape, unescape_or_null, write_json
 
 STATES: dict[str, State] = {state.value: state for state in State}

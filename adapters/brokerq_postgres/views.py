@@ -8,10 +8,10 @@ from heapq import nlargest
 
 from brokerq.message import Message
 from brokerq.records import ENDED, State
+from brokerq.sql.history import read_history
 from brokerq.store import Failure, JobFilter, JobView
 from brokerq_postgres.conditions import Conditions
 from brokerq_postgres.database import Database
-from brokerq_postgres.history import read_history
 from brokerq_postgres.queries import load
 from brokerq_postgres.rows import JobRow
 from brokerq_postgres.wire import (

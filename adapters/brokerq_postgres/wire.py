@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from json import JSONDecoder, JSONEncoder
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import cast
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
-
 from brokerq.broker import Outgoing
-from brokerq.errors import BodyTooLargeError
 from brokerq.message import Message
+from brokerq.sql import columns, size
 
 MAX_BODY = 16 * 1024 * 1024
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = 86_400
-_MICROS = 1_000_000
 
 _LONGEST_INDEXED = 600
 """Characters, of up to four bytes each; an entry of an index may have 2,704 bytes."""
@@ -35,27 +29,13 @@ _SEPARATOR = "\x1f"
 _UNSENDABLE = re.compile("[\x00\x1a\x1e\x1f\ud800-\udfff]")
 _ESCAPED = re.compile("\x1a([0-9a-f]{4})")
 
-# Of these, Python's own are slower, but take texts with lone surrogates.
-_encode = JSONEncoder(separators=(",", ":")).encode
-_decode = JSONDecoder().decode
-
-
-def to_micros(instant: datetime) -> int:
-    """Return microseconds since 1970."""
-    since = instant - _EPOCH
-    return (since.days * _DAY + since.seconds) * _MICROS + since.microseconds
-
-
-def from_micros(micros: int) -> datetime:
-    """Return the instant so many microseconds after 1970 began."""
-    return _EPOCH + timedelta(microseconds=micros)
-
-
-def span(duration: timedelta) -> int:
-    """Return the duration in microseconds, and none for a negative one."""
-    if duration.days < 0:
-        return 0
-    return (duration.days * _DAY + duration.seconds) * _MICROS + duration.microseconds
+# What is the same in every SQL database is had from here, too.
+headers_text = columns.headers_text
+read_headers = columns.read_headers
+read_texts = columns.read_texts
+from_micros = columns.from_micros
+span = columns.span
+write_json = columns.write_json
 
 
 def escape(text: str) -> str:
@@ -136,53 +116,11 @@ def arrays(
     return made
 
 
-def headers_text(headers: Mapping[str, str]) -> str:
-    """Return the headers as JSON."""
-    return write_json(dict(headers))
-
-
-def read_headers(text: str) -> dict[str, str]:
-    """Return the headers in a row."""
-    return cast("dict[str, str]", read_json(text))
+def check_size(position: int, outgoing: Outgoing) -> None:
+    """Raise `BodyTooLargeError` if headers and body are more than the broker takes."""
+    size.check(position, outgoing, limit=MAX_BODY, scheme="postgresql")
 
 
 def read_message(headers: str, body: bytes) -> Message:
     """Return the message in a row."""
     return Message(headers=read_headers(headers), body=body)
-
-
-def check_size(position: int, outgoing: Outgoing) -> None:
-    """Raise `BodyTooLargeError` if headers and body are more than the broker takes."""
-    message = outgoing.message
-    headers = message.headers
-    size = len(message.body) + sum(_width(name) + _width(text) for name, text in headers.items())
-    if size > MAX_BODY:
-        raise BodyTooLargeError(
-            f"message {position} ({outgoing.id}) has {size} bytes of headers and body, "
-            f"postgresql:// takes {MAX_BODY}: send a reference to the data instead"
-        )
-
-
-def _width(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
-
-
-def read_texts(text: str | None) -> list[str]:
-    """Return the texts of a JSON array; none for NULL."""
-    return [] if text is None else cast("list[str]", read_json(text))
-
-
-def write_json(value: object) -> str:
-    """Return the value as JSON, which needs no escaping: it has neither NUL nor surrogates."""
-    try:
-        return to_json(value).decode()
-    except PydanticSerializationError:
-        return _encode(value)
-
-
-def read_json(text: str) -> object:
-    """Return the value in a JSON text."""
-    try:
-        return cast("object", from_json(text))
-    except ValueError:
-        return _decode(text)

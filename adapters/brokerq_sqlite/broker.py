@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import timedelta
 from functools import partial
 
 from brokerq.broker import (
-    Broker,
     Capabilities,
-    Consumer,
     Counting,
-    DeadLetters,
     Durability,
     Inspectable,
     Lane,
     Ordering,
     Outgoing,
-    QueueSpec,
     QueueStats,
 )
 from brokerq.errors import ConnectionLostError, PublishError, StorageError
 from brokerq.message import Message
+from brokerq.sql.broker import LaneBroker
+from brokerq.sql.topology import LaneRow
 from brokerq_sqlite import outgoing
-from brokerq_sqlite.consumer import SqliteConsumer
+from brokerq_sqlite.consumer import SqliteLane
 from brokerq_sqlite.database import Database
-from brokerq_sqlite.deliveries import release_lapsed, unblock
+from brokerq_sqlite.deliveries import NextEvent, release_lapsed, unblock
 from brokerq_sqlite.errors import OutcomeUnknownError
 from brokerq_sqlite.queries import load
 from brokerq_sqlite.topology import Topology
@@ -44,6 +40,8 @@ _DISCARD = load("discard_dead_messages")
 
 _PURGE_STEP = 2_000
 _PAGE = 100
+_SLACK = 0.0005
+"""Seconds; the wall clock, by which messages are due, is not the event loop's."""
 
 CAPABILITIES = Capabilities(
     max_body=MAX_BODY,
@@ -61,46 +59,17 @@ CAPABILITIES = Capabilities(
 )
 
 
-class SqliteBroker(Broker, Inspectable, DeadLetters):
+class SqliteBroker(LaneBroker[NextEvent], Inspectable):
     """One app's queues in a file."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.topology = Topology(database)
-        self._consumers: set[SqliteConsumer] = set()
-        self._is_open = False
-        self._turn = asyncio.Lock()
+        super().__init__(database, self.topology, clock=database.clock, slack=_SLACK)
 
     @property
     def capabilities(self) -> Capabilities:
         return CAPABILITIES
-
-    async def open(self) -> None:
-        async with self._turn:
-            if self._is_open and not self.database.forked:
-                return
-            self._consumers.clear()
-            self.topology.forget()
-            await self.database.open()
-            self._is_open = True
-
-    async def close(self) -> None:
-        async with self._turn:
-            if not self._is_open:
-                return
-            self._is_open = False
-            try:
-                for consumer in list(self._consumers):
-                    await consumer.close()
-            finally:
-                await self.database.close()
-
-    def _require_open(self) -> None:
-        self.database.require_open(self._is_open)
-
-    async def declare(self, queues: Sequence[QueueSpec], *, create: bool = True) -> None:
-        self._require_open()
-        await self.topology.declare(queues, create=create)
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         self._require_open()
@@ -118,18 +87,8 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
             refusal = outgoing.refusal(messages, batch.undeclared)
             raise PublishError(refusal, failed=batch.undeclared)
 
-    @asynccontextmanager
-    async def consume(self, lane: Lane, *, prefetch: int) -> AsyncGenerator[Consumer]:
-        self._require_open()
-        row = await self.topology.get(lane)
-        lease = self.topology.lease(lane, row)
-        consumer = SqliteConsumer(self.database, lane, row, lease=lease, prefetch=prefetch)
-        self._consumers.add(consumer)
-        try:
-            yield consumer
-        finally:
-            self._consumers.discard(consumer)
-            await asyncio.shield(consumer.close())
+    def _statements(self, lane: Lane, row: LaneRow, lease: timedelta) -> SqliteLane:
+        return SqliteLane(self.database, lane, row, lease=lease)
 
     async def stats(self, queues: Sequence[str]) -> Sequence[QueueStats]:
         self._require_open()
@@ -161,15 +120,6 @@ class SqliteBroker(Broker, Inspectable, DeadLetters):
                     step = await self.database.write(purge)
                     removed += step
         return removed
-
-    @asynccontextmanager
-    async def browse(self, queue: str) -> AsyncGenerator[AsyncIterator[Message]]:
-        self._require_open()
-        letters = self._letters(queue)
-        try:
-            yield letters
-        finally:
-            await letters.aclose()
 
     async def _letters(self, queue: str) -> AsyncGenerator[Message]:
         values = {

@@ -37,7 +37,7 @@ class Database:
         self.path = options.path
         self.prefix = prefix
         self.clock = clock
-        self.wakeup = Wakeup(Path(f"{self.path}-wake"))
+        self.wakeup = Wakeup(Path(f"{self.path}-wake"), self.now)
         self.app = 0
         self._options = options
         self._users = 0
@@ -64,7 +64,7 @@ class Database:
         """Begin to use the file; each call needs its own `close`."""
         if self.forked:
             self._users, self._writer, self._reader = 0, None, None
-            self.wakeup = Wakeup(Path(f"{self.path}-wake"))
+            self.wakeup = Wakeup(Path(f"{self.path}-wake"), self.now)
         self._users += 1
         try:
             self.app = await self.write(self._find_app)

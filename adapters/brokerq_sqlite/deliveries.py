@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from brokerq.broker import Ack, Dead, Release, Reschedule, Verdict
+from brokerq.broker import Ack, Dead, Release, Reschedule
+from brokerq.sql.lane import Claimed, ClaimedRow, Settling
 from brokerq_sqlite.queries import load
 from brokerq_sqlite.wire import headers_text, numbers, span, texts
 from brokerq_sqlite.writer import Transaction
@@ -22,9 +23,6 @@ _HAND_BACK = load("hand_back_messages")
 _EXTEND = load("extend_leases")
 _UNBLOCK = load("unblock_messages")
 
-# due_at, id, order_key, job_id, deliveries, headers, body
-ClaimedRow = tuple[int, int, str | None, str | None, int, str, bytes]
-
 
 class Claim(NamedTuple):
     """What a consumer wants; `until` is when its leases end, `now` in microseconds."""
@@ -37,14 +35,14 @@ class Claim(NamedTuple):
     until: float
 
 
-class Nothing(NamedTuple):
-    """There is nothing: when something may be due (microseconds), or lapse (seconds)."""
+class NextEvent(NamedTuple):
+    """When something may be due (microseconds), or lapse (seconds)."""
 
     due: int | None
     lapse: float | None
 
 
-def claim(transaction: Transaction, wanted: Claim) -> list[ClaimedRow] | Nothing:
+def claim(transaction: Transaction, wanted: Claim) -> Claimed[NextEvent]:
     """Take messages of the lane, in order; what is held for too long is free again."""
     db = transaction.db
     release_lapsed(transaction, lane=wanted.lane, mono=wanted.mono)
@@ -60,8 +58,8 @@ def claim(transaction: Transaction, wanted: Claim) -> list[ClaimedRow] | Nothing
     ).fetchall()
     if rows:
         rows.sort()  # SQLite returns them in no particular order; ids are unique
-        return rows
-    return Nothing(*db.execute(_NEXT_EVENT, {"lane": wanted.lane}).fetchone())
+        return rows, None
+    return rows, NextEvent(*db.execute(_NEXT_EVENT, {"lane": wanted.lane}).fetchone())
 
 
 def release_lapsed(transaction: Transaction, *, lane: int, mono: float) -> None:
@@ -76,14 +74,6 @@ class Holder:
     lane: int
     number: int
     now: int
-
-
-class Settling(NamedTuple):
-    """A verdict on the message with that row id."""
-
-    id: int
-    order_key: str | None
-    verdict: Verdict
 
 
 def settle(transaction: Transaction, holder: Holder, settling: Sequence[Settling]) -> set[int]:
@@ -141,13 +131,13 @@ def _carry_out(transaction: Transaction, holder: Holder, one: Settling) -> bool:
     return True
 
 
-def extend(transaction: Transaction, holder: int, ids: list[int], until: float) -> set[int]:
+def extend(transaction: Transaction, holder: int, ids: Sequence[int], until: float) -> set[int]:
     """Begin the leases anew; return the row ids of those that are still held."""
     rows = transaction.db.execute(_EXTEND, (until, numbers(ids), holder)).fetchall()
     return {row[0] for row in rows}
 
 
-def hand_back(transaction: Transaction, lane: int, holder: int, ids: list[int]) -> None:
+def hand_back(transaction: Transaction, lane: int, holder: int, ids: Sequence[int]) -> None:
     """Give back what was not looked at: it keeps its place, and the delivery does not count."""
     for (due,) in transaction.db.execute(_HAND_BACK, (numbers(ids), holder)).fetchall():
         transaction.touch(lane, due)

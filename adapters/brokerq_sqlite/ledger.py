@@ -9,8 +9,8 @@ from datetime import timedelta
 from brokerq.duration import ZERO
 from brokerq.message import Message
 from brokerq.records import ENDED, KeyRecord, Now, Record, State, key_after, key_is_free
+from brokerq.sql.history import step, step_note, trim
 from brokerq.store import Finish, NewJob
-from brokerq_sqlite.history import step, step_note, trim
 from brokerq_sqlite.queries import load
 from brokerq_sqlite.rows import (
     STATE_TEXTS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from brokerq.records import ENDED, Record, State
+from brokerq.sql.history import step
 from brokerq.store import NewJob
-from brokerq_sqlite.history import step
 from brokerq_sqlite.wire import from_micros, read_instant, texts, to_micros, write_instant
 
 _STATES: dict[str, State] = {state.value: state for state in State}

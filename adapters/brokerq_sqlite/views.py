@@ -9,9 +9,9 @@ from heapq import nlargest
 
 from brokerq.message import Message
 from brokerq.records import State
+from brokerq.sql.history import read_history
 from brokerq.store import Failure, JobFilter, JobView
 from brokerq_sqlite.conditions import Conditions
-from brokerq_sqlite.history import read_history
 from brokerq_sqlite.queries import load
 from brokerq_sqlite.rows import JobRow
 from brokerq_sqlite.wire import (

@@ -15,9 +15,10 @@ import os
 import secrets
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+
+from brokerq.sql.bell import LaneBell
 
 _ENTRY = struct.Struct("<qq")
 _LARGEST_WRITE = 4096  # up to PIPE_BUF a write goes in whole or not at all
@@ -25,25 +26,21 @@ _LARGEST_READ = 65536
 _ALL = _ENTRY.pack(-1, 0)
 
 
-class Bell(Protocol):
-    """Somebody who waits for messages in one lane."""
-
-    def ring(self, due: int) -> None:
-        """Say that a message is due at that instant, in microseconds; called in the loop."""
-        ...
-
-
 class Wakeup:
-    """The bells of one event loop, and the FIFOs of the other processes."""
+    """The bells of one event loop, and the FIFOs of the other processes.
 
-    def __init__(self, directory: Path) -> None:
+    `now` returns the wall clock's time in microseconds, as the due times are.
+    """
+
+    def __init__(self, directory: Path, now: Callable[[], int]) -> None:
         self._directory = directory
-        self._bells: dict[int, list[Bell]] = {}
+        self._now = now
+        self._bells: dict[int, list[LaneBell]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fifo: _Fifo | None = None
         self._peers = _Peers(directory)
 
-    def add(self, lane: int, bell: Bell) -> None:
+    def add(self, lane: int, bell: LaneBell) -> None:
         """Ring the bell for the lane from now on. Raises `OSError`."""
         if self._fifo is None:
             self._fifo = _Fifo(self._directory)
@@ -52,7 +49,7 @@ class Wakeup:
             self._loop.add_reader(self._fifo.reader, self._read)
         self._bells.setdefault(lane, []).append(bell)
 
-    def remove(self, lane: int, bell: Bell) -> None:
+    def remove(self, lane: int, bell: LaneBell) -> None:
         """Ring it no more."""
         bells = self._bells[lane]
         bells.remove(bell)
@@ -76,9 +73,10 @@ class Wakeup:
         self._peers.close()
 
     def _ring(self, touched: Mapping[int, int]) -> None:
+        now = self._now()
         for lane, due in touched.items():
             for bell in self._bells.get(lane, ()):
-                bell.ring(due)
+                bell.ring((due - now) / 1e6)
 
     def _read(self) -> None:
         fifo = self._fifo

@@ -151,6 +151,15 @@ class ColocatedCases(StoreCases):
             other = desk.job(key="order-1", fingerprint="c")
             assert await desk.reserve(other) == Conflict(id=job.head.id)
 
+    async def test_a_job_that_has_ended_is_not_published_again(self, desk: Desk) -> None:
+        """Its key is free again, but the id is its own."""
+        if pair := await declared(desk):
+            store, broker = pair
+            job = desk.job(key="order-1")
+            await desk.bury(job)
+            assert list(await store.publish_recorded([outgoing(job)])) == [Held(id=job.head.id)]
+            assert await delivered(broker) == []
+
     async def test_fifty_publishers_of_one_key_publish_once(self, desk: Desk) -> None:
         if pair := await declared(desk):
             store, broker = pair

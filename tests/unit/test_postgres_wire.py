@@ -1,18 +1,13 @@
 """What PostgreSQL's text and arrays are written as."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from brokerq_postgres.wire import (
     bounded,
     escape,
-    from_micros,
-    headers_text,
-    read_headers,
     scalars,
-    span,
     texts,
-    to_micros,
     unescape,
 )
 from hypothesis import given
@@ -60,24 +55,6 @@ def test_scalars_are_an_array_literal() -> None:
     assert scalars([1, None, -2.5]) == "{1,NULL,-2.5}"
     assert scalars([True, False]) == "{True,False}"
     assert scalars([at]) == "{2026-11-22 05:24:26.000007+00:00}"
-
-
-@given(st.datetimes(timezones=st.just(UTC)))
-def test_an_instant_is_whole_microseconds(instant: datetime) -> None:
-    assert from_micros(to_micros(instant)) == instant
-
-
-def test_a_negative_duration_is_none() -> None:
-    assert span(timedelta(seconds=-1)) == 0
-    assert span(timedelta(days=30, microseconds=1)) == 30 * 86_400 * 1_000_000 + 1
-
-
-@given(st.dictionaries(ANY_TEXT, ANY_TEXT))
-def test_headers_of_any_kind_come_back(headers: dict[str, str]) -> None:
-    text = headers_text(headers)
-    text.encode()
-    assert "\x00" not in text
-    assert read_headers(text) == headers
 
 
 def test_a_long_text_is_bounded_by_its_digest() -> None:

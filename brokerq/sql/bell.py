@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-
-from brokerq.clock import Clock
-from brokerq_sqlite.wire import FAR, to_micros
-
-_SLACK = 0.0005
-"""Seconds by which a timer is late on purpose: the clocks differ, and early is for nothing."""
+from math import inf
 
 
 class LaneBell:
-    """Rung for every message in a lane, now or to be due; one task waits for it."""
+    """Rung for every message in a lane, now or to be due; one task waits for it.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._due = FAR
+    `slack` is the seconds by which a timer is late on purpose: the clock of the due times is not
+    the event loop's, and early is for nothing.
+    """
+
+    def __init__(self, *, slack: float) -> None:
+        self._slack = slack
+        self._at = inf
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def clear(self) -> None:
         """Forget what was rung: what it was about is about to be seen."""
-        self._due = FAR
+        self._at = inf
 
-    def ring(self, due: int) -> None:
-        """End the wait when a message is due, at once if that is past."""
-        if due >= self._due:
+    def ring(self, seconds: float) -> None:
+        """End the wait after that time, at once if it is zero."""
+        at = asyncio.get_running_loop().time() + seconds
+        if at >= self._at:
             return
-        self._due = due
+        self._at = at
         if self._waiter is not None:
-            self._arm(self._seconds_until(due))
+            self._arm(at)
 
     async def wait(self, timeout: float) -> None:
         """Wait until something is due that was rung since `clear`, at most for `timeout` seconds.
 
-        May end earlier, never later.
+        May end earlier, and later only by the slack.
         """
-        self._waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
         try:
-            if self._due < FAR:
-                timeout = min(timeout, self._seconds_until(self._due))
-            self._arm(timeout)
+            self._arm(min(self._at, loop.time() + timeout))
             await self._waiter
         finally:
             self._waiter = None
@@ -49,19 +48,16 @@ class LaneBell:
                 self._timer.cancel()
                 self._timer = None
 
-    def _seconds_until(self, due: int) -> float:
-        return (due - to_micros(self._clock.now())) / 1e6
-
-    def _arm(self, seconds: float) -> None:
-        """Wake after that time, or earlier if that was so already."""
+    def _arm(self, at: float) -> None:
+        """Wake then, or earlier if that was so already."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
-        if seconds <= 0:
+        loop = waiter.get_loop()
+        if at <= loop.time():
             waiter.set_result(None)
             return
-        loop = waiter.get_loop()
-        at = loop.time() + seconds + _SLACK
+        at += self._slack
         if self._timer is not None:
             if self._timer.when() <= at:
                 return

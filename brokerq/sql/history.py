@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from brokerq.records import State
+from brokerq.sql.columns import from_micros
 from brokerq.store import Finish, Transition
-from brokerq_postgres.wire import from_micros
 
 _SHOWN = 50
 _LONGEST_NOTE = 200
