@@ -125,7 +125,7 @@ def claim(  # noqa: PLR0911 - one return per rule
             cancelled = _end(record, State.CANCELLED)
             return _recorded(cancelled, ZERO), cancelled
     wait = ZERO if record.due_at is None else max(ZERO, record.due_at - now.wall)
-    if _is_kept_by_broker(record, head):
+    if wait and _is_kept_by_broker(record, head):
         wait = ZERO
     if head.epoch < record.epoch:  # the copy may never have been published: kill before follow-up
         return _recorded(record, wait), None

@@ -59,8 +59,11 @@ def settle_finished(
     if state in BURIED:
         return Dead(message=letter or message)
     if state in ENDED:
-        return Ack()
+        return _ACK
     return Release(delay=delay)
+
+
+_ACK = Ack()
 
 
 def in_reach(

@@ -50,7 +50,7 @@ class Entry:
         """Write a record that is a step in the job's life."""
         self.record = record
         history = self.history
-        history.append((record.state.value, now.wall, record.attempts, note))
+        history.append((str(record.state), now.wall, record.attempts, note))
         if len(history) > _LONGEST_HISTORY:
             del history[_LONGEST_HISTORY // 2]
 

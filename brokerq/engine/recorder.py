@@ -273,8 +273,9 @@ class Recorder:
             by_source[conclusion.run.source].append(conclusion)
             # From here on what arrives for this job may be its own follow-up, no duplicate.
             conclusion.run.sealed = True
+        now = self._about.clock.now()
         for source, group in by_source.items():
-            answers = await source.settle([(c.run.delivery, self._verdict(c)) for c in group])
+            answers = await source.settle([(c.run.delivery, self._verdict(c, now)) for c in group])
             for conclusion, ok in zip(group, answers, strict=True):
                 conclusion.settled = ok
         for conclusion in concluded:
@@ -284,7 +285,7 @@ class Recorder:
         self._concluded(concluded)  # first: who stops waits for no follower
         await self._settle_followers(concluded)
 
-    def _verdict(self, conclusion: Conclusion) -> Verdict:
+    def _verdict(self, conclusion: Conclusion, now: datetime) -> Verdict:
         run, state = conclusion.run, conclusion.state
         if state is None:  # somebody else owns the job now: come back after that lease
             verdict: Verdict = Release(delay=self._about.lease)
@@ -302,7 +303,7 @@ class Recorder:
             remembered=run.recorded or run.delivery.lane.queue in self._about.uncopied,
             in_place=run.delivery.in_place,
             max_delay=self._about.max_delay,
-            now=self._about.clock.now(),
+            now=now,
         )
 
     async def _settle_followers(self, settled: Sequence[Conclusion]) -> None:

@@ -81,7 +81,7 @@ class Report:
         if conclusion.state is None:
             self.lost += 1
         else:
-            name = conclusion.state.value
+            name = str(conclusion.state)
             self.outcomes[name] = self.outcomes.get(name, 0) + 1
 
 

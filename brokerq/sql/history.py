@@ -15,8 +15,8 @@ _LONGEST_NOTE = 200
 def step(state: State, micros: int, attempt: int, note: str | None) -> str:
     """Return one line: state, instant, attempts, and the note as JSON."""
     if note is None:
-        return f"{state.value} {micros} {attempt}\n"
-    return f"{state.value} {micros} {attempt} {json.dumps(note[:_LONGEST_NOTE])}\n"
+        return f"{state} {micros} {attempt}\n"
+    return f"{state} {micros} {attempt} {json.dumps(note[:_LONGEST_NOTE])}\n"
 
 
 def step_note(verdict: Finish | None) -> str | None:
