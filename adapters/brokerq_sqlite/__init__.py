@@ -11,8 +11,9 @@ FIFO for each process that waits for messages. The file must be on a local disk.
 | queue, lane | rows of `queues` and `lanes` |
 | message, delayed too | a row of `messages`, claimed by level in the order (due, id) |
 | confirmed | committed, with `synchronous=FULL`: fsync has returned |
+| claimed | committed, not synced: after a power cut it was not, unless the lease was renewed |
 | delivery, lease | `holder` and `lease_until` of the row, on a clock that begins with the boot |
-| acknowledge | the row is deleted |
+| acknowledge | the row is deleted; not synced: what is back after a power cut is recorded as done |
 | retry, release | the same row, due later; a copy replaces headers and body |
 | dead letter | the same row with another `state`; the catalogue has its own in `letters` |
 | ordering key | only the first row of a key is not held back |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
@@ -10,8 +11,10 @@ from typing import TypeVar
 
 from brokerq.broker import Broker, Outgoing
 from brokerq.catalogue import Letter, LetterFilter, LetterState, NotRedriven, Redrive
+from brokerq.errors import BrokerqError
 from brokerq.outbox import OutboxStats, Taken
 from brokerq.records import (
+    Busy,
     CancelAnswer,
     ClaimAnswer,
     Duplicate,
@@ -50,7 +53,11 @@ from brokerq_sqlite.writer import Transaction
 
 T = TypeVar("T")
 
-_SYNC = "UPDATE about SET value = value WHERE name = 'boot'"
+logger = logging.getLogger("brokerq.sqlite")
+
+_SYNC = "UPDATE about SET value = value + 1 WHERE name = 'fence'"
+"""Changes something: a commit that changes nothing syncs nothing."""
+_AGAIN = Busy(wait=timedelta(seconds=1))
 _PAUSE = load("pause_queue")
 _RESUME = load("resume_queue")
 _FIND_PAUSES = load("find_pauses")
@@ -103,15 +110,20 @@ class SqliteStore(Store, Colocated, Transactional):
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[ClaimAnswer]:
         answers = await self._change(lambda ledger: jobs_.claim(ledger, claims), durable=False)
-        if any(isinstance(answer, Duplicate | Recorded) for answer in answers):
-            # The claim itself may have ended the job, whose message is removed next.
+        if not any(isinstance(answer, Duplicate | Recorded) for answer in answers):
+            return answers
+        # The claim itself may have ended these jobs, whose messages are removed next.
+        try:
             await self._write(lambda transaction: transaction.db.execute(_SYNC).rowcount)
+        except BrokerqError as exc:  # the other claims were made, and must be told
+            logger.warning("jobs that have ended are looked at again: %s", exc)
+            ended = Duplicate | Recorded
+            return [_AGAIN if isinstance(answer, ended) else answer for answer in answers]
         return answers
 
     async def renew(self, holdings: Sequence[Holding], *, lease: timedelta) -> Sequence[Hold]:
-        return await self._change(
-            lambda ledger: jobs_.renew(ledger, holdings, lease), durable=False
-        )
+        # Synced, unlike claims: the crash of who takes the host along is counted from here on.
+        return await self._change(lambda ledger: jobs_.renew(ledger, holdings, lease))
 
     async def finish(self, finishes: Sequence[Finish]) -> Sequence[State | None]:
         return await self._change(lambda ledger: jobs_.finish(ledger, finishes))

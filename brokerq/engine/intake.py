@@ -84,10 +84,10 @@ class Intake:
         held_until = self._clock.monotonic() + self._lease.total_seconds()
         try:
             answers, recorded = await self._claim(arrivals, settle)
+            now = self._clock.now()  # as of the claims: what follows may take its time
         finally:
             await _settle(settle)
         settle.clear()
-        now = self._clock.now()
         for arrival, answer in zip(arrivals, answers, strict=True):
             if not recorded and self._follow(arrival):
                 continue  # twice in one batch, and no store to say so
@@ -116,11 +116,15 @@ class Intake:
         return None
 
     def _in_reach(self, arrival: Arrival, verdict: Verdict, now: datetime) -> Verdict:
-        """Return the verdict on what is due by its header, or its record."""
+        """Return the verdict on what is due by its header, or its record.
+
+        A copy that may be run without its record says itself when it is due.
+        """
+        is_copy = isinstance(verdict, Reschedule)
         return in_reach(
             verdict,
             arrival.message,
-            remembered=True,
+            remembered=not (is_copy and self._runs_without_store(arrival)),
             in_place=arrival.delivery.in_place,
             max_delay=self._max_delay,
             now=now,

@@ -56,6 +56,8 @@ class LateRecords:
         ]
         if claimed:
             await store.finish(claimed)
+        if len(claimed) < len(waiting):
+            logger.warning("%d jobs ran that have other records", len(waiting) - len(claimed))
         del self._waiting[: len(waiting)]
 
     async def close(self) -> None:

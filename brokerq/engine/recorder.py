@@ -300,7 +300,7 @@ class Recorder:
         return in_reach(
             verdict,
             run.message,
-            remembered=run.recorded or run.delivery.lane.queue in self._about.uncopied,
+            remembered=run.needs_record or run.delivery.lane.queue in self._about.uncopied,
             in_place=run.delivery.in_place,
             max_delay=self._about.max_delay,
             now=now,

@@ -74,6 +74,12 @@ class Run:
     followers: tuple[tuple[LaneReader, Delivery], ...] = ()
 
     @property
+    def needs_record(self) -> bool:
+        """Whether there is a record without which the job cannot be run again."""
+        definition = self.definition
+        return self.recorded and (definition is None or definition.on_store_error != "run")
+
+    @property
     def hide(self) -> Hider:
         """What takes the job's redacted values out of texts."""
         if self.definition is None or not self.definition.redaction:

@@ -21,7 +21,7 @@ from brokerq_sqs.persistence import Persistence
 
 from brokerq import BrokerQ, client, redriving
 from brokerq.engine import intake, relay, upkeep, worker
-from brokerq.errors import BrokerqError, ConnectionLostError, PublishError
+from brokerq.errors import OUTAGE, BrokerqError, PublishError
 from brokerq.url import Url
 from tests.failure.faults import Faults, install
 from tests.failure.jobs import Scribe, build_app
@@ -105,7 +105,7 @@ async def _work(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
     loop = asyncio.get_running_loop()
     try:
         await bq.open()
-    except ConnectionLostError:
+    except OUTAGE:
         return UNREACHABLE
     async with bq:
         running = asyncio.create_task(
