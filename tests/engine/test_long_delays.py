@@ -12,7 +12,7 @@ from brokerq import BrokerQ, Context, RetryPolicy, Snooze, State
 from brokerq.broker import Dead
 from brokerq.duration import ZERO
 from brokerq.errors import CapabilityError
-from tests.engine.conftest import NarrowPlace, in_ms, working
+from tests.engine.conftest import NarrowPlace, Outage, eventually, in_ms, working
 from tests.narrow import Narrowness
 
 STEP = in_ms(20)
@@ -216,3 +216,33 @@ async def test_an_order_that_needs_a_store_is_refused_without_one(place: NarrowP
 
     with pytest.raises(CapabilityError, match="'ordered' needs order: without a store"):
         await bq.open()
+
+
+@brokers
+@pytest.mark.parametrize("verdict", [ValueError(), Snooze(DELAY)], ids=["retry", "snooze"])
+async def test_what_may_run_without_its_record_waits_its_whole_delay_without_it(
+    place: NarrowPlace, outage: Outage, in_place: timedelta, verdict: Exception
+) -> None:
+    """The store is away when the message comes for its next step, and knows when it is due."""
+    narrowed(place, in_place)
+    policy = RetryPolicy(max_attempts=2, backoff="fixed", initial=DELAY, jitter="none")
+    bq = place.app(retry=policy)
+    times = Times()
+
+    @bq.job(on_store_error="run")
+    async def work(ctx: Context) -> None:
+        run = times.begin(ctx)
+        times.end()
+        if run == 1:
+            raise verdict
+
+    def settled() -> bool:
+        return bool(times.began) and bool(place.how.settled)
+
+    await work.publish()
+    async with working(bq):
+        await eventually(settled)
+        outage.on = True
+        await eventually(lambda: len(times.began) == 2)
+        outage.on = False
+    assert times.waits[1] >= DELAY

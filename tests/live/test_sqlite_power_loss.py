@@ -16,8 +16,9 @@ from brokerq_sqlite.session import Options, Session
 
 from brokerq.broker import Ack, Delivery, Lane, Outgoing, QueueSpec, Release
 from brokerq.clock import SystemClock
+from brokerq.errors import StoreUnavailableError
 from brokerq.message import Message
-from brokerq.record import Claimed, Duplicate, Recorded
+from brokerq.record import Busy, Claimed, Duplicate, Recorded
 from brokerq.records import ClaimAnswer, State
 from brokerq.store import Claim, Finish, Holding, NewJob
 from brokerq.wire import Head, read_head, write_headers
@@ -56,10 +57,13 @@ def job(number: int, *, key: str | None = None) -> tuple[NewJob, Outgoing]:
     return new, Outgoing(lane=LANE, message=message, id=head.id)
 
 
-async def claim(store: SqliteStore, delivery: Delivery) -> ClaimAnswer:
+def wanted(delivery: Delivery) -> Claim:
     message = delivery.message
-    new = NewJob(read_head(message), message, LANE.queue, LANE.level)
-    (answer,) = await store.claim([Claim(new, "worker", LEASE)])
+    return Claim(NewJob(read_head(message), message, LANE.queue, LANE.level), "worker", LEASE)
+
+
+async def claim(store: SqliteStore, delivery: Delivery) -> ClaimAnswer:
+    (answer,) = await store.claim([wanted(delivery)])
     return answer
 
 
@@ -107,19 +111,22 @@ async def test_a_claim_that_was_lost_with_the_host_is_made_again_with_a_larger_f
 async def test_what_must_not_be_lost_waits_for_the_disk_and_leases_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    levels: list[int] = []
+    synced: list[bool] = []
     commit = Session.commit
 
     def spy(session: Session) -> None:
+        """Note whether the commit syncs: in FULL, and with something written to the log."""
         (level,) = session.db.execute("PRAGMA synchronous").fetchone()
-        levels.append(level)
+        log = session.path.with_name(f"{session.path.name}-wal")
+        before = log.read_bytes()
         commit(session)
+        synced.append(level == 2 and log.read_bytes() != before)
 
     monkeypatch.setattr(Session, "commit", spy)
 
     def waited() -> list[bool]:
-        found = [level == 2 for level in levels]
-        levels.clear()
+        found = list(synced)
+        synced.clear()
         return found
 
     async with opened(tmp_path / "jobs.db", boot="one") as file:
@@ -132,9 +139,10 @@ async def test_what_must_not_be_lost_waits_for_the_disk_and_leases_do_not(
             answer = await claim(file.store, first)
             assert isinstance(answer, Claimed)
             await consumer.extend([first])
+            assert waited() == [False] * 3, "leases"
             holding = Holding("job-1", "worker", answer.fence)
             await file.store.renew([holding], lease=LEASE)
-            assert waited() == [False] * 4, "leases"
+            assert waited() == [True], "the first sign of life of a run"
             assert isinstance(await claim(file.store, duplicate), Duplicate)
             assert waited() == [False, True], "a claim that ends a job"
             await file.store.finish([Finish(holding, State.SUCCEEDED, window=WINDOW)])
@@ -143,3 +151,26 @@ async def test_what_must_not_be_lost_waits_for_the_disk_and_leases_do_not(
             assert waited() == [False], "what is recorded as done is only removed"
             await consumer.settle([(duplicate, Ack()), (second, Release(delay=LEASE))])
             assert waited() == [True], "a message that waits for its time"
+
+
+async def test_a_claim_is_told_though_what_it_ended_could_not_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was never told of a claim would never run its job, and be blamed for a crash."""
+    async with opened(tmp_path / "jobs.db", boot="one") as file:
+        await file.store.publish_recorded([job(1, key="k"), job(2)])
+        await file.broker.publish([job(3, key="k")[1]])
+        begin = Session.begin
+
+        def refuse(session: Session, *, durable: bool = True) -> None:
+            if durable:
+                raise StoreUnavailableError("the file is locked")
+            begin(session, durable=durable)
+
+        async with file.broker.consume(LANE, prefetch=3) as consumer:
+            deliveries = await consumer.receive(3)
+            monkeypatch.setattr(Session, "begin", refuse)
+            answers = await file.store.claim([wanted(delivery) for delivery in deliveries])
+            assert [type(answer) for answer in answers] == [Claimed, Claimed, Busy]
+            monkeypatch.undo()
+            assert isinstance(await claim(file.store, deliveries[2]), Recorded)
