@@ -85,13 +85,16 @@ class Shortcuts:
         if len(self._claimed) >= _MOST:
             self._claimed.clear()
         job_id = claim.job.head.id
-        self._claimed[job_id] = Record(
-            id=job_id,
-            state=State.RUNNING,
-            first_at=answer.first_at,
-            attempts=answer.attempts,
-            fence=answer.fence,
-            owner=claim.owner,
+        self._claimed[job_id] = Record(  # by position, as it is for every delivery
+            job_id,
+            State.RUNNING,
+            answer.first_at,
+            answer.epoch,
+            True,  # noqa: FBT003
+            answer.attempts,
+            answer.crashes,
+            answer.fence,
+            claim.owner,
             key=key,
         )
 
