@@ -42,6 +42,8 @@ from brokerq_rabbitmq.topology import Names
 from brokerq_rabbitmq.wire import MAX_BODY, check, letter_key, read_letter
 
 _MAX_BATCH = 1_000
+_MOST_PREFETCH = 65_535
+"""AMQP has two bytes for it."""
 
 
 class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permissions):
@@ -217,22 +219,19 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
             channel,
             lane,
             queue,
-            prefetch=min(prefetch, self._options.prefetch or prefetch),
+            prefetch=min(prefetch, self._options.prefetch or prefetch, _MOST_PREFETCH),
             names=self._names,
             publisher=self._publisher,
             clock=self._clock,
             nack_counts=is_lane and link.version.nack_counts,
         )
         try:
-            await consumer.start()
-        except ChannelRefusedError as exc:
-            if exc.code != NOT_FOUND:
-                raise
-            raise UnknownQueueError(
-                f"queue {lane.queue!r} with level {lane.level!r} is not declared: declare it first"
-            ) from exc
-        if is_lane:
-            await self._census.join(link)
+            await _start(consumer, lane)
+            if is_lane:
+                await self._census.join(link)
+        except BaseException:
+            await self._leave(consumer)
+            raise
         self._consumers[consumer] = is_lane
         return consumer
 
@@ -310,6 +309,17 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
         places = self._names.letters(queue)
         async with walking(link, places, lock=lock, mutex=mutex, random=self._random) as walks:
             yield walks
+
+
+async def _start(consumer: RabbitConsumer, lane: Lane) -> None:
+    try:
+        await consumer.start()
+    except ChannelRefusedError as exc:
+        if exc.code != NOT_FOUND:
+            raise
+        raise UnknownQueueError(
+            f"queue {lane.queue!r} with level {lane.level!r} is not declared: declare it first"
+        ) from exc
 
 
 async def _read(walks: Sequence[Walk], queue: str) -> AsyncGenerator[Message]:
