@@ -23,7 +23,7 @@ from brokerq.broker import (
     QueueStats,
 )
 from brokerq.clock import Clock
-from brokerq.errors import DriftError, PublishError, UnknownQueueError
+from brokerq.errors import ConnectionLostError, DriftError, PublishError, UnknownQueueError
 from brokerq.message import Message
 from brokerq.topology import Difference, Permissions, Resource, Topology
 from brokerq_rabbitmq import counting, ladder, parcels, topology
@@ -154,7 +154,7 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
         self._require_open()
         for position, outgoing in enumerate(messages):
             check(position, outgoing)
-        undeclared = await self._find_undeclared(messages)
+        undeclared = await self._find_undeclared_in_time(messages)
         positions = [n for n in range(len(messages)) if n not in undeclared]
         outcome = await self._publisher.send([self._parcel(messages[n]) for n in positions])
         undeclared |= {positions[n] for n in outcome.returned}
@@ -172,6 +172,18 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
             ticks=ladder.ticks(outgoing.delay) if outgoing.delay else 0,
         )
 
+    async def _find_undeclared_in_time(self, messages: Sequence[Outgoing]) -> set[int]:
+        """Ask within `publish_timeout`. Raises `PublishError`: nothing was sent."""
+        timeout = self._options.publish_timeout.total_seconds()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._find_undeclared(messages)
+        except (TimeoutError, ConnectionLostError) as exc:
+            late = f"RabbitMQ did not tell within {timeout:g} s whether its queue is there"
+            why = late if isinstance(exc, TimeoutError) else str(exc)
+            failed = dict.fromkeys(range(len(messages)), why)
+            raise _refusal(messages, failed=failed, unknown={}, undeclared=()) from exc
+
     async def _find_undeclared(self, messages: Sequence[Outgoing]) -> set[int]:
         """Return the positions of delayed messages that would not find their lane when due.
 
@@ -182,6 +194,7 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
         if not unsure:
             return set()
         link = await self.sending.link()
+        await link.until_unblocked()  # a blocked connection is not read from, questions included
         there = await asyncio.gather(
             *(exists(link, self._names.lane(lane.queue, lane.level)) for lane in unsure)
         )
