@@ -23,7 +23,7 @@ from brokerq.broker import (
     QueueStats,
 )
 from brokerq.clock import Clock
-from brokerq.errors import DriftError, PublishError, UnknownQueueError
+from brokerq.errors import ConnectionLostError, DriftError, PublishError, UnknownQueueError
 from brokerq.message import Message
 from brokerq.topology import Difference, Permissions, Resource, Topology
 from brokerq_rabbitmq import counting, ladder, parcels, topology
@@ -42,6 +42,8 @@ from brokerq_rabbitmq.topology import Names
 from brokerq_rabbitmq.wire import MAX_BODY, check, letter_key, read_letter
 
 _MAX_BATCH = 1_000
+_MOST_PREFETCH = 65_535
+"""AMQP has two bytes for it."""
 
 
 class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permissions):
@@ -152,7 +154,7 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
         self._require_open()
         for position, outgoing in enumerate(messages):
             check(position, outgoing)
-        undeclared = await self._find_undeclared(messages)
+        undeclared = await self._find_undeclared_in_time(messages)
         positions = [n for n in range(len(messages)) if n not in undeclared]
         outcome = await self._publisher.send([self._parcel(messages[n]) for n in positions])
         undeclared |= {positions[n] for n in outcome.returned}
@@ -170,6 +172,18 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
             ticks=ladder.ticks(outgoing.delay) if outgoing.delay else 0,
         )
 
+    async def _find_undeclared_in_time(self, messages: Sequence[Outgoing]) -> set[int]:
+        """Ask within `publish_timeout`. Raises `PublishError`: nothing was sent."""
+        timeout = self._options.publish_timeout.total_seconds()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._find_undeclared(messages)
+        except (TimeoutError, ConnectionLostError) as exc:
+            late = f"RabbitMQ did not tell within {timeout:g} s whether its queue is there"
+            why = late if isinstance(exc, TimeoutError) else str(exc)
+            failed = dict.fromkeys(range(len(messages)), why)
+            raise _refusal(messages, failed=failed, unknown={}, undeclared=()) from exc
+
     async def _find_undeclared(self, messages: Sequence[Outgoing]) -> set[int]:
         """Return the positions of delayed messages that would not find their lane when due.
 
@@ -180,6 +194,7 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
         if not unsure:
             return set()
         link = await self.sending.link()
+        await link.until_unblocked()  # a blocked connection is not read from, questions included
         there = await asyncio.gather(
             *(exists(link, self._names.lane(lane.queue, lane.level)) for lane in unsure)
         )
@@ -217,22 +232,19 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
             channel,
             lane,
             queue,
-            prefetch=min(prefetch, self._options.prefetch or prefetch),
+            prefetch=min(prefetch, self._options.prefetch or prefetch, _MOST_PREFETCH),
             names=self._names,
             publisher=self._publisher,
             clock=self._clock,
             nack_counts=is_lane and link.version.nack_counts,
         )
         try:
-            await consumer.start()
-        except ChannelRefusedError as exc:
-            if exc.code != NOT_FOUND:
-                raise
-            raise UnknownQueueError(
-                f"queue {lane.queue!r} with level {lane.level!r} is not declared: declare it first"
-            ) from exc
-        if is_lane:
-            await self._census.join(link)
+            await _start(consumer, lane)
+            if is_lane:
+                await self._census.join(link)
+        except BaseException:
+            await self._leave(consumer)
+            raise
         self._consumers[consumer] = is_lane
         return consumer
 
@@ -310,6 +322,17 @@ class RabbitBroker(Broker, Inspectable, DeadLetters, Backstop, Topology, Permiss
         places = self._names.letters(queue)
         async with walking(link, places, lock=lock, mutex=mutex, random=self._random) as walks:
             yield walks
+
+
+async def _start(consumer: RabbitConsumer, lane: Lane) -> None:
+    try:
+        await consumer.start()
+    except ChannelRefusedError as exc:
+        if exc.code != NOT_FOUND:
+            raise
+        raise UnknownQueueError(
+            f"queue {lane.queue!r} with level {lane.level!r} is not declared: declare it first"
+        ) from exc
 
 
 async def _read(walks: Sequence[Walk], queue: str) -> AsyncGenerator[Message]:

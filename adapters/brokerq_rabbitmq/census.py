@@ -52,6 +52,7 @@ class Census:
         self._names = names
         self._report = report
         self._sending = sending
+        self._token = secrets.token_hex(8)
         self._channel: Channel | None = None
         self._telling: Channel | None = None
         self._turn = asyncio.Lock()
@@ -63,30 +64,38 @@ class Census:
             if self._channel is not None and self._channel.alive:
                 return
             channel = await link.channel()
-            own = self._names.listener(secrets.token_hex(8))
-            await channel.lock(own)
-            await channel.bind_queue(own, self._names.census, "")
-            await channel.consume(
-                own,
-                tag="questions",
-                prefetch=0,
-                no_ack=True,
-                on_message=self._hear,
-                on_cancel=_ignore,
-            )
-            await channel.consume(
-                self._names.listeners,
-                tag="presence",
-                prefetch=0,
-                no_ack=True,
-                on_message=_ignore,
-                on_cancel=_ignore,
-            )
+            try:
+                await self._listen(channel)
+            except BaseException:
+                await asyncio.shield(channel.close())  # half a listener answers uncounted
+                raise
             self._channel = channel
+
+    async def _listen(self, channel: Channel) -> None:
+        own = self._names.listener(secrets.token_hex(8))
+        await channel.lock(own)
+        await channel.bind_queue(own, self._names.census, "")
+        await channel.consume(
+            own,
+            tag="questions",
+            prefetch=0,
+            no_ack=True,
+            on_message=self._hear,
+            on_cancel=_ignore,
+        )
+        await channel.consume(
+            self._names.listeners,
+            tag="presence",
+            prefetch=0,
+            no_ack=True,
+            on_message=_ignore,
+            on_cancel=_ignore,
+        )
 
     def _hear(self, question: Received) -> None:
         if question.reply_to is not None:
-            self._begin(self._answer(question.reply_to, json.dumps(self._report()).encode()))
+            answer = json.dumps([self._token, self._report()]).encode()
+            self._begin(self._answer(question.reply_to, answer))
 
     async def _answer(self, to: str, answer: bytes) -> None:
         async with asyncio.timeout(_PATIENCE):
@@ -119,24 +128,25 @@ async def ask(reading: Link, sending: Link, names: Names) -> list[Mapping[str, S
         _, listeners = await channel.count(names.listeners)
     finally:
         await channel.close()
-    answers: list[Mapping[str, Share] | None] = []
+    answers: dict[str, Mapping[str, Share]] = {}
     if listeners:
         try:
             async with asyncio.timeout(_PATIENCE):
                 await _collect(sending, names, answers, listeners)
         except TimeoutError:
             logger.warning("%d of %d workers do not answer", listeners - len(answers), listeners)
-    return answers + [None] * (listeners - len(answers))
+    return [*answers.values(), *[None] * (listeners - len(answers))]
 
 
 async def _collect(
-    link: Link, names: Names, answers: list[Mapping[str, Share] | None], wanted: int
+    link: Link, names: Names, answers: dict[str, Mapping[str, Share]], wanted: int
 ) -> None:
-    """Ask, and add the answers until there are as many as are wanted."""
+    """Ask, and add the answers, one of each process, until there are as many as are wanted."""
     complete = asyncio.Event()
 
     def hear(answer: Received) -> None:
-        answers.append(_read(answer.body))
+        token, shares = _read(answer.body)
+        answers[token] = shares
         if len(answers) >= wanted:
             complete.set()
 
@@ -152,6 +162,7 @@ async def _collect(
         await channel.close()
 
 
-def _read(body: bytes) -> dict[str, Share]:
-    shares = cast("dict[str, tuple[int, int]]", json.loads(body))
-    return {queue: Share(*share) for queue, share in shares.items()}
+def _read(body: bytes) -> tuple[str, dict[str, Share]]:
+    """Return the token of the process that answers, and what it has."""
+    token, shares = cast("tuple[str, dict[str, tuple[int, int]]]", json.loads(body))
+    return token, {queue: Share(*share) for queue, share in shares.items()}

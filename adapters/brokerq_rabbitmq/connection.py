@@ -80,13 +80,14 @@ class Connection:
         addresses = self.addresses
         failure: BaseException | None = None
         for _ in addresses:
-            address = addresses[self._next % len(addresses)]
+            position = self._next
+            self._next += 1  # also where the wait for this one is cancelled before it fails
             try:
-                link = await self._try(address)
+                link = await self._try(addresses[position % len(addresses)])
             except ConnectionLostError as exc:
                 failure = exc
-                self._next += 1
                 continue
+            self._next = position
             self._failures = 0
             self._not_before = 0.0
             return link

@@ -330,7 +330,7 @@ class RabbitConsumer(Consumer):
         return [self._find(delivery) is not None for delivery in deliveries]
 
     def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run something beside the calls; a lost connection is found out by those."""
+        """Run something beside the calls; what goes wrong ends the consumer, and they say so."""
         task = self._loop.create_task(self._attempt(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -340,6 +340,9 @@ class RabbitConsumer(Consumer):
         try:
             await work
         except ConnectionLostError as exc:
+            self._end(exc)
+        except Exception as exc:
+            logger.exception("the consumer of %s has failed", self._queue)
             self._end(exc)
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 
 from brokerq.errors import ConnectionLostError, RefusedError
@@ -26,6 +26,8 @@ _MOST_CHANNELS = 1_000
 _LOCK_PATIENCE = 30.0
 _LOCK_PAUSE = 0.2
 _PATIENCE = 30.0
+_DOUBT = 0.5
+"""Seconds of silence after which a page asks whether there is more to come."""
 _LOOK = 0.005
 _AT_ONCE = 30
 _SETTLED = 0.02
@@ -53,12 +55,18 @@ async def walking(
             yield walks
         finally:
             with suppress(ConnectionLostError):  # then the broker has given everything back
-                for walk in walks:
-                    await walk.finish()
-                await channel.delete_queue(lock)
-            await channel.close()
+                await _part(walks, channel, lock)
     finally:
         mutex.release()
+
+
+async def _part(walks: Sequence[Walk], channel: Channel, lock: str) -> None:
+    """Finish the walks and let others begin: each step whatever becomes of those before it."""
+    async with AsyncExitStack() as steps:
+        steps.push_async_callback(channel.close)
+        steps.push_async_callback(channel.delete_queue, lock)
+        for walk in reversed(walks):
+            steps.push_async_callback(walk.finish)
 
 
 async def _lock(link: Link, lock: str, random: Random) -> Channel:
@@ -74,6 +82,10 @@ async def _lock(link: Link, lock: str, random: Random) -> Channel:
             if loop.time() > until:
                 raise _too_long() from exc
             await asyncio.sleep(_LOCK_PAUSE * (0.5 + random.random()))
+        except BaseException:
+            with suppress(ConnectionLostError):
+                await asyncio.shield(_part([], channel, lock))  # the broker may have made it
+            raise
         else:
             return channel
 
@@ -141,6 +153,7 @@ class _Page:
         self.steps = Steps()
         self._queue = queue
         self._due = 0
+        self._consuming = False
         self._arrived: deque[Received] = deque()
         self._bell = asyncio.Event()
         self._lost: BaseException | None = None
@@ -156,6 +169,7 @@ class _Page:
         self.steps.cut()  # what one consumer was sent goes back by itself
         self._due = min(left, size)
         if self._due:
+            self._consuming = True
             await self.channel.consume(
                 self._queue,
                 tag="brokerq-walk",
@@ -166,21 +180,45 @@ class _Page:
         return received
 
     async def next(self) -> Received | None:
-        """Return the next message; None: the page ends here."""
+        """Return the next message; None: the page ends here.
+
+        Raises `ConnectionLostError`, also where the broker has more and does not send it.
+        """
+        await self._until_arrived()
         if not self._due:
             return None
-        async with asyncio.timeout(_PATIENCE):
-            while not self._arrived:
-                if self._lost is not None:
-                    raise ConnectionLostError(str(self._lost)) from self._lost
-                self._bell.clear()
-                await self._bell.wait()
         self._due -= 1
-        if not self._due:
-            await self.channel.cancel("brokerq-walk")
         received = self._arrived.popleft()
         self.steps.keep(received.tag)
+        if not self._due:
+            await self._stop()
         return received
+
+    async def _until_arrived(self) -> None:
+        """Wait for a message, or until there are none: somebody else has taken what was left."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
+        while self._due and not self._arrived:
+            if self._lost is not None:
+                raise ConnectionLostError(str(self._lost)) from self._lost
+            self._bell.clear()
+            try:
+                async with asyncio.timeout(_DOUBT):
+                    await self._bell.wait()
+            except TimeoutError:
+                ready, _ = await self.channel.count(self._queue)
+                if not ready:
+                    await self._stop()
+                    self._due = len(self._arrived)
+                elif loop.time() > until:
+                    why = f"RabbitMQ does not send the {ready} messages that are left in"
+                    raise ConnectionLostError(f"{why} {self._queue}") from None
+
+    async def _stop(self) -> None:
+        """Have no more sent; what has come is the page's."""
+        if self._consuming:
+            self._consuming = False
+            await self.channel.cancel("brokerq-walk")
 
     def _push(self, received: Received) -> None:
         self._arrived.append(received)

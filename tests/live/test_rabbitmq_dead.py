@@ -9,11 +9,15 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from brokerq_rabbitmq import letters as reading
 from brokerq_rabbitmq.broker import RabbitBroker
+from brokerq_rabbitmq.client import Channel
 from brokerq_rabbitmq.letters import PAGE
 from brokerq_rabbitmq.topology import Names
+from brokerq_rabbitmq.wire import Received
 
 from brokerq.broker import Ack, Dead, Delivery, Lane, Outgoing, QueueSpec, Release, Verdict
+from brokerq.errors import ConnectionLostError
 from brokerq.message import Message
 from tests.contract.rabbitmq_place import RabbitPlace, rabbit_place
 
@@ -185,3 +189,71 @@ async def test_what_is_acknowledged_in_salvage_is_no_dead_letter_any_more(
     assert len(held) == 2
     assert list(done) == [True, True]
     assert await letters(broker, 0) == []
+
+
+async def others_read(place: RabbitPlace, names: Names) -> list[bytes]:
+    """Read as another process does, which the lock keeps out while anybody else has it."""
+    other = place.make(names.prefix)
+    await other.open()
+    try:
+        return await read(other)
+    finally:
+        await other.close()
+
+
+async def test_letters_that_somebody_else_takes_meanwhile_end_the_walk_and_free_the_queue(
+    place: RabbitPlace, names: Names, broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = await bury(place, names, 5)
+    get = Channel.get
+
+    async def get_and_lose(self: Channel, queue: str) -> tuple[Received, int] | None:
+        got = await get(self, queue)
+        if got is not None:
+            assert await self.purge(queue) == 4
+        return got
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Channel, "get", get_and_lose)
+        assert await read(broker) == [first]
+    assert await others_read(place, names) == [first]
+
+
+async def test_letters_that_the_broker_does_not_send_are_an_error_and_are_left_to_others(
+    place: RabbitPlace, names: Names, broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = await bury(place, names, 3)
+
+    async def consume(_: Channel, *_words: object, **_more: object) -> None:
+        """Have nothing sent."""
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Channel, "consume", consume)
+        patched.setattr(reading, "_DOUBT", 0.05)
+        patched.setattr(reading, "_PATIENCE", 0.1)
+        with pytest.raises(ConnectionLostError, match="does not send the 2 messages"):
+            await read(broker)
+    assert sorted(await others_read(place, names)) == bodies
+
+
+async def test_who_is_cancelled_while_it_takes_the_lock_does_not_keep_it(
+    place: RabbitPlace, names: Names, broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = await bury(place, names, 1)
+    locked = asyncio.Event()
+    lock = Channel.lock
+
+    async def take(self: Channel, name: str) -> None:
+        await lock(self, name)
+        locked.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Channel, "lock", take)
+        browsing = asyncio.ensure_future(read(broker))
+        async with asyncio.timeout(PATIENCE):
+            await locked.wait()
+        browsing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await browsing
+    assert await others_read(place, names) == bodies
