@@ -67,6 +67,25 @@ class Outcome:
         return position not in self.failed and position not in self.unknown
 
 
+@dataclass(slots=True)
+class _Shared:
+    """A channel that all use who send at the same time.
+
+    Attributes:
+        users: How many do now.
+        stale: Whether confirms were given up on it, which may never come: nobody else uses it.
+    """
+
+    channel: Channel
+    users: int = 0
+    stale: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether someone else may send on it."""
+        return self.channel.alive and not self.stale
+
+
 class Publisher:
     """Sends parcels over one connection.
 
@@ -77,7 +96,7 @@ class Publisher:
         self._connection = connection
         self._timeout = timeout
         self._random = random
-        self._channels: dict[bool, Channel] = {}
+        self._channels: dict[bool, _Shared] = {}
         self._opening = asyncio.Lock()
         self._window = asyncio.Semaphore(WINDOW)
 
@@ -118,8 +137,8 @@ class Publisher:
                         if sending.refused:
                             await self._apart(sending)
                         else:
-                            channel = await self._channel(on_ladder=on_ladder)
-                            await self._once(channel, sending, sending.begin())
+                            shared = await self._shared(on_ladder=on_ladder)
+                            await self._together(shared, sending)
                     except NotOpenError:
                         raise
                     except ConnectionLostError as exc:
@@ -131,17 +150,31 @@ class Publisher:
         except BrokerqError as exc:
             sending.give_up(str(exc))
 
-    async def _channel(self, *, on_ladder: bool) -> Channel:
+    async def _shared(self, *, on_ladder: bool) -> _Shared:
         link = await self._connection.link()
         await link.until_unblocked()
-        channel = self._channels.get(on_ladder)
-        if channel is not None and channel.alive:
-            return channel
+        shared = self._channels.get(on_ladder)
+        if shared is not None and shared.usable:
+            return shared
         async with self._opening:
-            channel = self._channels.get(on_ladder)
-            if channel is None or not channel.alive:
-                channel = self._channels[on_ladder] = await link.channel(confirms=True)
-        return channel
+            shared = self._channels.get(on_ladder)
+            if shared is None or not shared.usable:
+                shared = _Shared(await link.channel(confirms=True))
+                self._channels[on_ladder] = shared
+        return shared
+
+    async def _together(self, shared: _Shared, sending: _Sending) -> None:
+        """Send what is left on the channel that others use; the last one leaves a stale one."""
+        shared.users += 1
+        try:
+            await self._once(shared.channel, sending, sending.begin())
+        except BaseException:
+            shared.stale = True
+            raise
+        finally:
+            shared.users -= 1
+            if shared.stale and not shared.users:
+                shared.channel.leave()
 
     async def _apart(self, sending: _Sending) -> None:
         """Send what is left where it can close the channel on nobody else.

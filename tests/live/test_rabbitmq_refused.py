@@ -20,13 +20,15 @@ NO_RIGHT = Channel.Close(403, "ACCESS_REFUSED - access to exchange 'x' refused",
 
 
 @asynccontextmanager
-async def publishing(script: Script) -> AsyncGenerator[tuple[Publisher, Connection]]:
-    """Publish to the script's server, with more time than the test has."""
+async def publishing(
+    script: Script, *, timeout: float = 10 * PATIENCE
+) -> AsyncGenerator[tuple[Publisher, Connection]]:
+    """Publish to the script's server, if not said otherwise with more time than the test has."""
     async with scripted(script) as options, asyncio.timeout(PATIENCE):
         connection = Connection(options, name="test", random=Random(1))
         connection.start()
         try:
-            yield Publisher(connection, timeout=10 * PATIENCE, random=Random(1)), connection
+            yield Publisher(connection, timeout=timeout, random=Random(1)), connection
         finally:
             await connection.close()
 
@@ -135,3 +137,50 @@ async def test_who_publishes_while_the_broker_is_closed_learns_it_at_once() -> N
         outcome = await sending
     assert list(outcome.unknown) == [0]
     assert "not open" in outcome.unknown[0]
+
+
+async def test_a_channel_with_confirms_that_were_given_up_is_left_when_nobody_uses_it() -> None:
+    patient_sent, hasty_over = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.give_channel(1, confirms=True)
+        await peer.expect_message(0)
+        await peer.expect_message(0)
+        patient_sent.set()
+        await hasty_over.wait()
+        await peer.give_channel(2, confirms=True)
+        await peer.expect_message(0, 2)
+        peer.say(Basic.Ack(1), number=2)
+        peer.say(Basic.Ack(2), number=1)
+        await peer.expect(Channel.Close, 1)
+        peer.say(Basic.Ack(1), Channel.CloseOk(), number=1)
+        await peer.part()
+
+    async with publishing(script) as (publisher, _):
+        hasty = asyncio.ensure_future(publisher.send(parcels(1)))
+        patient = asyncio.ensure_future(publisher.send(parcels(1)))
+        await patient_sent.wait()
+        hasty.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hasty
+        hasty_over.set()
+        assert (await publisher.send(parcels(1))).taken(0)
+        assert (await patient).taken(0)
+
+
+async def test_what_is_not_confirmed_in_time_is_unknown_and_the_next_has_another_channel() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.give_channel(1, confirms=True)
+        await peer.expect_message(0)
+        await peer.expect(Channel.Close, 1)
+        await peer.give_channel(2, confirms=True)
+        peer.say(Channel.CloseOk(), number=1)
+        await peer.expect_message(0, 2)
+        peer.say(Basic.Ack(1), number=2)
+        await peer.part()
+
+    async with publishing(script, timeout=0.5) as (publisher, _):
+        assert list((await publisher.send(parcels(1))).unknown) == [0]
+        assert (await publisher.send(parcels(1))).taken(0)
