@@ -189,10 +189,13 @@ def test_tables_in_tables_without_end_are_read_to_a_depth(kind: bytes) -> None:
         fields = b"\x01a" + fields
     read = frames.read_content(_with_headers(fields))
     assert (read.id, list(read.headers)) == ("one", ["a"])
-    value: Any = read.headers["a"]
+    value = read.headers["a"]
     depth = 1
     while isinstance(value, dict | list):
-        [value] = value.values() if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            value = cast("dict[str, object]", value)["a"]
+        else:
+            value = cast("list[object]", value)[0]
         depth += 1
     assert (type(value), depth) == (bytearray, MOST_DEPTH + 1)
 
