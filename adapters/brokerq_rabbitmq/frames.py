@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pamqp import frame
 from pamqp.base import Frame as Method
-from pamqp.commands import INDEX_MAPPING
+from pamqp.commands import INDEX_MAPPING, Basic
 from pamqp.exceptions import PAMQPException
 
 from brokerq_rabbitmq.tables import read_table, short, write_table
@@ -33,6 +33,7 @@ DELIVER = 0x003C_003C
 ACK = 0x003C_0050
 NACK = 0x003C_0078
 _PUBLISH = 0x003C_0028
+_GET_OK = 0x003C_0047
 _BASIC = 60
 _END = 0xCE
 _ENDING = b"\xce"
@@ -151,10 +152,22 @@ def read_method(payload: bytes) -> Method:
         raise FrameError(f"the unknown method {index >> 16}.{index & 0xFFFF}")
     method: Method = kind()
     try:
+        if index == _GET_OK:
+            return _read_got(payload)
         method.unmarshal(payload[4:])
     except _BROKEN as exc:
         raise FrameError(f"{method.name} that cannot be read: {exc!r}") from exc
     return method
+
+
+def _read_got(payload: bytes) -> Basic.GetOk:
+    """Return what comes before a message; its key may be anything that a program has sent."""
+    tag = _TAG.unpack_from(payload, 4)[0]
+    start = 14 + payload[13]
+    stop = start + 1 + payload[start]
+    exchange, key = _read_text(payload[14:start]), _read_text(payload[start + 1 : stop])
+    count = _INDEX.unpack_from(payload, stop)[0]
+    return Basic.GetOk(tag, bool(payload[12] & 1), exchange, key, count)
 
 
 def read_deliver(payload: bytes) -> tuple[bytes, int]:

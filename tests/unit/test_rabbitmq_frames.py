@@ -220,6 +220,15 @@ def test_methods_are_read_as_pamqp_reads_them(said: Any) -> None:
     assert dict(read) == dict(said) == dict(cast("Any", unmarshal(frame)[2]))
 
 
+def test_a_key_that_is_no_text_concerns_no_other_message() -> None:
+    got = payload(marshal(Basic.GetOk(7, exchange="e", routing_key="k", message_count=9), 5))
+    read = frames.read_method(got.replace(b"\x01k", b"\x01\xff"))
+    assert isinstance(read, Basic.GetOk)
+    assert (read.delivery_tag, read.routing_key, read.message_count) == (7, "\ufffd", 9)
+    with pytest.raises(FrameError):
+        frames.read_method(got[:-1])
+
+
 def test_a_method_that_is_cut_off_is_an_error() -> None:
     said = payload(marshal(commands.Queue.DeclareOk("q", 3, 4), 5))
     for end in (0, 3, 4, 6, len(said) - 1):
