@@ -73,7 +73,7 @@ class RawChannel:
             if confirms:
                 await self._ask(Confirm.Select(), Confirm.SelectOk)
         except BaseException:
-            self._say_goodbye()
+            self.leave()
             raise
 
     async def _ask(self, method: Method, answer: type[M]) -> M:
@@ -150,14 +150,15 @@ class RawChannel:
 
     async def close(self) -> None:
         """Close the channel; what it holds goes back. A lost one is closed already."""
-        self._say_goodbye()
+        self.leave()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._gone.wait()
         except TimeoutError:  # its number stays in use until the broker answers, or is gone
             logger.debug("RabbitMQ did not say that channel %d is closed", self._number)
 
-    def _say_goodbye(self) -> None:
+    def leave(self) -> None:
+        """Say goodbye; the broker need not have read it yet."""
         if self._error is None:
             self._stop(ConnectionLostError("the channel was closed by this side"))
             goodbye = Channel.Close(_DONE, "", 0, 0)

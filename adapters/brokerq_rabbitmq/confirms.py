@@ -6,7 +6,7 @@ import asyncio
 from typing import NamedTuple
 
 from brokerq.errors import ConnectionLostError
-from brokerq_rabbitmq.errors import NackedError, ReturnedError, again
+from brokerq_rabbitmq.errors import ChannelRefusedError, NackedError, ReturnedError, again
 from brokerq_rabbitmq.frames import FrameError
 
 
@@ -70,8 +70,10 @@ class Confirms:
             done.set_exception(NackedError("its queue is full, or cannot store it now"))
 
     def fail(self, error: ConnectionLostError) -> None:
-        """Tell all who wait that nobody knows."""
+        """Tell all who wait that nobody knows; if it is one message only, what was refused."""
         unknown = list(self._open.values())
+        if isinstance(error, ChannelRefusedError):
+            error = ChannelRefusedError(error.code, error.text, alone=len(unknown) == 1)
         self._open.clear()
         self._returned.clear()
         for sent in unknown:

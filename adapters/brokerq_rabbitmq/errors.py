@@ -16,12 +16,18 @@ class ChannelRefusedError(ConnectionLostError):
     Attributes:
         code: As in HTTP: 403 no permission, 404 missing, 405 locked, 406 other than declared.
         text: What the broker says.
+        alone: Whether one message only was not confirmed: it is the one that was refused.
     """
 
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, *, alone: bool = False) -> None:
         super().__init__(f"RabbitMQ closed the channel: {code} {text}")
         self.code = code
         self.text = text
+        self.alone = alone
+
+
+class NotOpenError(ConnectionLostError):
+    """This side has closed the broker, or not opened it: trying again is no use."""
 
 
 class NackedError(Exception):
@@ -35,13 +41,13 @@ class ReturnedError(Exception):
 def again(error: ConnectionLostError) -> ConnectionLostError:
     """Return the same error for one more who waits: one raised twice has both tracebacks."""
     if isinstance(error, ChannelRefusedError):
-        return ChannelRefusedError(error.code, error.text)
+        return ChannelRefusedError(error.code, error.text, alone=error.alone)
     return ConnectionLostError(str(error))
 
 
-def not_open() -> ConnectionLostError:
+def not_open() -> NotOpenError:
     """Return the error of a use before `open`, or after `close`."""
-    return ConnectionLostError("the RabbitMQ broker is not open: call open() first")
+    return NotOpenError("the RabbitMQ broker is not open: call open() first")
 
 
 def consumer_closed() -> ConnectionLostError:

@@ -6,6 +6,7 @@ that costs a tenth.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Generator, Mapping
 from functools import lru_cache
@@ -13,10 +14,12 @@ from typing import NamedTuple
 
 from pamqp import frame
 from pamqp.base import Frame as Method
-from pamqp.commands import INDEX_MAPPING
+from pamqp.commands import INDEX_MAPPING, Basic
 from pamqp.exceptions import PAMQPException
 
 from brokerq_rabbitmq.tables import read_table, short, write_table
+
+logger = logging.getLogger("brokerq.rabbitmq")
 
 PREAMBLE = b"AMQP\x00\x00\x09\x01"
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -30,6 +33,7 @@ DELIVER = 0x003C_003C
 ACK = 0x003C_0050
 NACK = 0x003C_0078
 _PUBLISH = 0x003C_0028
+_GET_OK = 0x003C_0047
 _BASIC = 60
 _END = 0xCE
 _ENDING = b"\xce"
@@ -148,10 +152,22 @@ def read_method(payload: bytes) -> Method:
         raise FrameError(f"the unknown method {index >> 16}.{index & 0xFFFF}")
     method: Method = kind()
     try:
+        if index == _GET_OK:
+            return _read_got(payload)
         method.unmarshal(payload[4:])
     except _BROKEN as exc:
         raise FrameError(f"{method.name} that cannot be read: {exc!r}") from exc
     return method
+
+
+def _read_got(payload: bytes) -> Basic.GetOk:
+    """Return what comes before a message; its key may be anything that a program has sent."""
+    tag = _TAG.unpack_from(payload, 4)[0]
+    start = 14 + payload[13]
+    stop = start + 1 + payload[start]
+    exchange, key = _read_text(payload[14:start]), _read_text(payload[start + 1 : stop])
+    count = _INDEX.unpack_from(payload, stop)[0]
+    return Basic.GetOk(tag, bool(payload[12] & 1), exchange, key, count)
 
 
 def read_deliver(payload: bytes) -> tuple[bytes, int]:
@@ -174,7 +190,11 @@ def read_confirm(payload: bytes) -> tuple[int, bool]:
 
 
 def read_content(payload: bytes) -> Content:
-    """Return what a content header says. Raises `FrameError`."""
+    """Return what a content header says. Raises `FrameError`: it has no such structure.
+
+    Any program may have sent the message, and others come over the same connection: an id that is
+    no UTF-8 is read as far as it is, and headers that cannot be read are none.
+    """
     try:
         kind, _, size, flags = _CONTENT.unpack_from(payload)
         if kind != _BASIC or flags & 1:
@@ -182,9 +202,9 @@ def read_content(payload: bytes) -> Content:
         if flags == _USUAL:
             start = 18
             end = start + _INDEX.unpack_from(payload, 14)[0]
-            headers = read_table(payload, start, end)
+            headers = _read_headers(payload, start, end)
             if end + 2 + payload[end + 1] == len(payload):
-                return Content(size, payload[end + 2 :].decode() or None, headers, None)
+                return Content(size, _read_text(payload[end + 2 :]) or None, headers, None)
         return _read_properties(payload, size, flags)
     except _BROKEN as exc:
         raise FrameError(f"a content header that cannot be read: {exc!r}") from exc
@@ -200,16 +220,30 @@ def _read_properties(payload: bytes, size: int, flags: int) -> Content:
         if flag == _HEADERS:
             start = at + 4
             at = start + _INDEX.unpack_from(payload, at)[0]
-            headers = read_table(payload, start, at)
+            headers = _read_headers(payload, start, at)
         elif length is None:
             start, at = at + 1, at + 1 + payload[at]
             if flag in (_REPLY_TO, _ID):
-                texts[flag] = payload[start:at].decode()
+                texts[flag] = _read_text(payload[start:at])
         else:
             at += length
     if at != len(payload):
         raise ValueError("properties that are longer or shorter than they say")
     return Content(size, texts.get(_ID) or None, headers, texts.get(_REPLY_TO))
+
+
+def _read_headers(payload: bytes, start: int, end: int) -> Mapping[str, object]:
+    if end > len(payload):
+        raise ValueError("headers that are cut off")
+    try:
+        return read_table(payload, start, end)
+    except _BROKEN as exc:
+        logger.warning("a message has come whose headers cannot be read: %r", exc)
+        return {}
+
+
+def _read_text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def method(number: int, method: Method) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
@@ -13,9 +13,12 @@ from brokerq.errors import BrokerqError, ConnectionLostError
 from brokerq_rabbitmq.client import Channel
 from brokerq_rabbitmq.connection import Connection
 from brokerq_rabbitmq.errors import (
+    ACCESS_REFUSED,
     NOT_FOUND,
+    PRECONDITION_FAILED,
     ChannelRefusedError,
     NackedError,
+    NotOpenError,
     ReturnedError,
 )
 from brokerq_rabbitmq.wire import HeaderTable
@@ -23,6 +26,9 @@ from brokerq_rabbitmq.wire import HeaderTable
 WINDOW = 500
 """Messages that one broker object has sent and not seen confirmed."""
 _PAUSE = 0.2
+_FINAL = frozenset({ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED})
+"""What the broker says when it closes the channel because of a message: no such exchange, no right
+to send there, too large."""
 
 _Flight = deque[tuple[int, asyncio.Future[None]]]
 """Positions that were sent, and what will become of each, in the order of sending."""
@@ -61,6 +67,25 @@ class Outcome:
         return position not in self.failed and position not in self.unknown
 
 
+@dataclass(slots=True)
+class _Shared:
+    """A channel that all use who send at the same time.
+
+    Attributes:
+        users: How many do now.
+        stale: Whether confirms were given up on it, which may never come: nobody else uses it.
+    """
+
+    channel: Channel
+    users: int = 0
+    stale: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether someone else may send on it."""
+        return self.channel.alive and not self.stale
+
+
 class Publisher:
     """Sends parcels over one connection.
 
@@ -71,7 +96,7 @@ class Publisher:
         self._connection = connection
         self._timeout = timeout
         self._random = random
-        self._channels: dict[bool, Channel] = {}
+        self._channels: dict[bool, _Shared] = {}
         self._opening = asyncio.Lock()
         self._window = asyncio.Semaphore(WINDOW)
 
@@ -109,8 +134,13 @@ class Publisher:
             async with asyncio.timeout_at(deadline):
                 while sending.left:
                     try:
-                        channel = await self._channel(on_ladder=on_ladder)
-                        await self._once(channel, sending)
+                        if sending.refused:
+                            await self._apart(sending)
+                        else:
+                            shared = await self._shared(on_ladder=on_ladder)
+                            await self._together(shared, sending)
+                    except NotOpenError:
+                        raise
                     except ConnectionLostError as exc:
                         sending.why = str(exc)
                     if sending.left:
@@ -120,23 +150,57 @@ class Publisher:
         except BrokerqError as exc:
             sending.give_up(str(exc))
 
-    async def _channel(self, *, on_ladder: bool) -> Channel:
+    async def _shared(self, *, on_ladder: bool) -> _Shared:
         link = await self._connection.link()
         await link.until_unblocked()
-        channel = self._channels.get(on_ladder)
-        if channel is not None and channel.alive:
-            return channel
+        shared = self._channels.get(on_ladder)
+        if shared is not None and shared.usable:
+            return shared
         async with self._opening:
-            channel = self._channels.get(on_ladder)
-            if channel is None or not channel.alive:
-                channel = self._channels[on_ladder] = await link.channel(confirms=True)
-        return channel
+            shared = self._channels.get(on_ladder)
+            if shared is None or not shared.usable:
+                shared = _Shared(await link.channel(confirms=True))
+                self._channels[on_ladder] = shared
+        return shared
 
-    async def _once(self, channel: Channel, sending: _Sending) -> None:
-        """Send what is left; what is still left afterwards has met a loss."""
+    async def _together(self, shared: _Shared, sending: _Sending) -> None:
+        """Send what is left on the channel that others use; the last one leaves a stale one."""
+        shared.users += 1
+        try:
+            await self._once(shared.channel, sending, sending.begin())
+        except BaseException:
+            shared.stale = True
+            raise
+        finally:
+            shared.users -= 1
+            if shared.stale and not shared.users:
+                shared.channel.leave()
+
+    async def _apart(self, sending: _Sending) -> None:
+        """Send what is left where it can close the channel on nobody else.
+
+        What was on its way when a channel was closed goes alone: the broker does not say which
+        message it has refused. The channel is for this pass only.
+        """
+        link = await self._connection.link()
+        await link.until_unblocked()
+        channel = await link.channel(confirms=True)
+        try:
+            for group in sending.begin_apart():
+                still = [position for position in group if position in sending.left]
+                if not still:
+                    continue
+                if not channel.alive:
+                    channel = await link.channel(confirms=True)
+                await self._once(channel, sending, still)
+        finally:
+            channel.leave()
+
+    async def _once(self, channel: Channel, sending: _Sending, positions: Sequence[int]) -> None:
+        """Send what is left of these; what is still left afterwards has met a loss."""
         flight: _Flight = deque()
         try:
-            for position in sending.begin():
+            for position in positions:
                 while flight and self._window.locked():
                     await self._land(flight, sending)
                 await self._window.acquire()
@@ -182,6 +246,7 @@ class _Sending:
     Attributes:
         left: Positions that have no answer yet.
         why: What happened last to those.
+        refused: Whether the broker has closed a channel because of one of those, or of another's.
     """
 
     def __init__(
@@ -190,15 +255,22 @@ class _Sending:
         self.parcels = parcels
         self.left = dict.fromkeys(positions)
         self.why = ""
+        self.refused = False
         self._outcome = outcome
         self._sent: set[int] = set()
         self._lost: set[int] = set()
 
-    def begin(self) -> Iterator[int]:
+    def begin(self) -> list[int]:
         """Return the positions of a new pass; what the last one sent may have been taken."""
         self._lost |= self._sent
         self._sent.clear()
-        return iter(list(self.left))
+        return list(self.left)
+
+    def begin_apart(self) -> list[list[int]]:
+        """Return the same in groups: each that may have been taken alone, then all others."""
+        left = self.begin()
+        alone = [[position] for position in left if position in self._lost]
+        return [*alone, [position for position in left if position not in self._lost]]
 
     def sent(self, position: int) -> None:
         """Note that the broker may get it from now on."""
@@ -214,12 +286,25 @@ class _Sending:
                 self._refused(position, str(error))
             case ReturnedError():
                 self._refused(position, "no queue takes it", returned=True)
-            case ChannelRefusedError(code=code, text=text) if (
-                code == NOT_FOUND and f"'{self.parcels[position].exchange}'" in text
-            ):
-                self._refused(position, text)
+            case ChannelRefusedError(code=code, text=text, alone=alone) if code in _FINAL:
+                self.refused = True
+                self.why = str(error)
+                if alone:
+                    self._refused_channel(position, code, text)
             case _:
                 self.why = str(error)
+
+    def _refused_channel(self, position: int, code: int, text: str) -> None:
+        """Note a refusal of this one; an exchange that is gone refuses all that are for it.
+
+        Not those that were sent in this pass: they have answers of their own.
+        """
+        self._refused(position, text)
+        exchange = self.parcels[position].exchange
+        if code == NOT_FOUND and f"'{exchange}'" in text:
+            for each in self.left.keys() - self._sent:
+                if self.parcels[each].exchange == exchange:
+                    self._refused(each, text)
 
     def _refused(self, position: int, why: str, *, returned: bool = False) -> None:
         """Note that the broker has not taken it this time."""

@@ -25,6 +25,8 @@ _TEXT, _FLAG, _INT, _LONG_INT, _INSTANT, _BYTES, _TABLE, _ARRAY = b"StIlTxFA"
 _LAST_SECOND = 0xFFFF_FFFF
 """What is later is taken to be milliseconds: some clients send those."""
 MOST_NAME = 255
+MOST_DEPTH = 32
+"""Tables and arrays within each other that are read; what is deeper stays bytes."""
 
 
 def short(text: str) -> bytes:
@@ -53,8 +55,8 @@ def write_table(table: Mapping[str, object]) -> bytes:
     return b"".join(parts)
 
 
-def read_table(data: bytes, start: int, end: int) -> dict[str, object]:
-    """Return the table whose fields are from `start` to `end`.
+def read_table(data: bytes, start: int, end: int, depth: int = 0) -> dict[str, object]:
+    """Return the table whose fields are from `start` to `end`, within `depth` others.
 
     Text that is no UTF-8 stays bytes. Raises `ValueError`, or what reading behind the end raises:
     `IndexError` and `struct.error`.
@@ -70,7 +72,7 @@ def read_table(data: bytes, start: int, end: int) -> dict[str, object]:
             at = stop + 5 + _LONG.unpack_from(data, stop + 1)[0]
             table[name] = _text(data[stop + 5 : at])
         else:
-            table[name], at = _read(data, stop, end)
+            table[name], at = _read(data, stop, end, depth)
     if at != end:
         raise ValueError("a table that goes on behind its end")
     return table
@@ -83,7 +85,7 @@ def _text(data: bytes) -> str | bytes:
         return data
 
 
-def _read(data: bytes, at: int, end: int) -> tuple[object, int]:
+def _read(data: bytes, at: int, end: int, depth: int) -> tuple[object, int]:
     """Return the value whose type stands at `at`, and where it ends."""
     kind, at = data[at], at + 1
     if kind == _LONG_INT:
@@ -99,22 +101,22 @@ def _read(data: bytes, at: int, end: int) -> tuple[object, int]:
         stop = start + _LONG.unpack_from(data, at)[0]
         if stop > end:
             raise ValueError("a value that goes on behind its table")
-        return _read_long(kind, data, start, stop), stop
+        return _read_long(kind, data, start, stop, depth + 1), stop
     used, value = decode.embedded_value(data[at - 1 : end])
     return value, at - 1 + used
 
 
-def _read_long(kind: int, data: bytes, start: int, stop: int) -> object:
-    if kind == _TABLE:
-        return read_table(data, start, stop)
+def _read_long(kind: int, data: bytes, start: int, stop: int, depth: int) -> object:
     if kind == _TEXT:
         return _text(data[start:stop])
-    if kind == _BYTES:
+    if kind == _BYTES or depth > MOST_DEPTH:
         return bytearray(data[start:stop])
+    if kind == _TABLE:
+        return read_table(data, start, stop, depth)
     values: list[object] = []
     at = start
     while at < stop:
-        value, at = _read(data, at, stop)
+        value, at = _read(data, at, stop, depth)
         values.append(value)
     if at != stop:
         raise ValueError("an array that goes on behind its end")

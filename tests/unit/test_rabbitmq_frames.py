@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from brokerq_rabbitmq import frames
 from brokerq_rabbitmq.frames import Content, FrameError, Splitter
+from brokerq_rabbitmq.tables import MOST_DEPTH
 from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import commands
@@ -155,13 +156,48 @@ def test_a_content_header_that_is_cut_off_is_an_error(
         frames.read_content(whole + b"\x00")
 
 
-def test_a_table_in_a_table_without_end_is_an_error() -> None:
-    table = b""
+@pytest.mark.parametrize("flags", [0x1080, 0x3080], ids=["no headers", "as usual"])
+def test_an_id_that_is_no_text_concerns_no_other_message(flags: int) -> None:
+    headers = struct.pack(">I", 0) if flags & 0x2000 else b""
+    head = struct.pack(">HHQH", 60, 0, 7, flags)
+    read = frames.read_content(head + headers + b"\x02\x02\xff!")
+    assert read == Content(7, "\ufffd!", {}, None)
+
+
+def test_where_to_reply_that_is_no_text_concerns_no_other_message() -> None:
+    read = frames.read_content(struct.pack(">HHQH", 60, 0, 7, 0x0200) + b"\x02\xff!")
+    assert read == Content(7, None, {}, "\ufffd!")
+
+
+def _with_headers(fields: bytes) -> bytes:
+    head = struct.pack(">HHQHI", 60, 0, 7, 0x3080, len(fields))
+    return head + fields + b"\x02\x03one"
+
+
+def test_headers_that_cannot_be_read_concern_no_other_message() -> None:
+    for fields in (b"\x01a?\x00", b"\x01aS\x00\x00\x00\x09b", b"\x09a"):
+        assert frames.read_content(_with_headers(fields)) == Content(7, "one", {}, None)
+
+
+@pytest.mark.parametrize("kind", [b"F", b"A"])
+def test_tables_in_tables_without_end_are_read_to_a_depth(kind: bytes) -> None:
+    name = b"\x01a" if kind == b"F" else b""
+    fields = b""
     for _ in range(5_000):
-        table = b"\x01aF" + struct.pack(">I", len(table)) + table
-    head = struct.pack(">HHQHI", 60, 0, 0, 0x2000, len(table))
-    with pytest.raises(FrameError):
-        frames.read_content(head + table)
+        fields = name + kind + struct.pack(">I", len(fields)) + fields
+    if kind == b"A":
+        fields = b"\x01a" + fields
+    read = frames.read_content(_with_headers(fields))
+    assert (read.id, list(read.headers)) == ("one", ["a"])
+    value = read.headers["a"]
+    depth = 1
+    while isinstance(value, dict | list):
+        if isinstance(value, dict):
+            value = cast("dict[str, object]", value)["a"]
+        else:
+            value = cast("list[object]", value)[0]
+        depth += 1
+    assert (type(value), depth) == (bytearray, MOST_DEPTH + 1)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +218,15 @@ def test_methods_are_read_as_pamqp_reads_them(said: Any) -> None:
     read = frames.read_method(data)
     assert type(read) is type(said)
     assert dict(read) == dict(said) == dict(cast("Any", unmarshal(frame)[2]))
+
+
+def test_a_key_that_is_no_text_concerns_no_other_message() -> None:
+    got = payload(marshal(Basic.GetOk(7, exchange="e", routing_key="k", message_count=9), 5))
+    read = frames.read_method(got.replace(b"\x01k", b"\x01\xff"))
+    assert isinstance(read, Basic.GetOk)
+    assert (read.delivery_tag, read.routing_key, read.message_count) == (7, "\ufffd", 9)
+    with pytest.raises(FrameError):
+        frames.read_method(got[:-1])
 
 
 def test_a_method_that_is_cut_off_is_an_error() -> None:
