@@ -191,8 +191,8 @@ class Ledger:
             and _is_plain_success(record, before, verdict)
             and record.id not in self._long
         ):
-            told = self._outcome(record, verdict)
-            alike = (record.attempts, record.crashes, line, *told, self.micros, keep_until)
+            _, _, *result = self._outcome(record, verdict)
+            alike = (record.attempts, record.crashes, line, *result, self.micros, keep_until)
             self._successes[alike].append(record.id)
         else:
             self._put(
