@@ -2,19 +2,25 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 2
+# Most tests wait for a broker most of the time.
+WORKERS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 SUITE ?= trixie
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := $(wildcard brokerq adapters tests examples)
+DEALT := --numprocesses=$(WORKERS) --dist=loadscope --no-loadscope-reorder
+CHECKS := check-pyright check-rest
 APT := apt-get install -y python3 python3-venv make git
 
 # pyright's Node.js and its program come with the wheels; without this it looks for news of itself.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
+# Tests start hundreds of processes, each of which would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-rabbitmq-4 check bench chaos docs clean
+.PHONY: help venv demo test test-rabbitmq-4 check $(CHECKS) bench chaos docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,19 +31,24 @@ demo: $(READY) ## See real work survive a killed worker, in under a minute
 	$(BIN)/brokerq demo
 
 test: $(READY) ## Run all tests but the long ones
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=15
+	$(BIN)/pytest $(DEALT) --durations=15
 
 test-rabbitmq-4: $(READY) ## Run RabbitMQ's tests on RabbitMQ 4 of a Debian SUITE (installs it once, outside this folder; root)
 	root=$$(tests/services/rabbitmq4.sh $(SUITE)) && \
 		$(BIN)/python -m tests.services.with_rabbitmq --root "$$root" \
-		$(BIN)/pytest -k rabbitmq --numprocesses=$(WORKERS) --dist=worksteal
+		$(BIN)/pytest -k rabbitmq $(DEALT)
 
 check: $(READY) ## Lint, check the format, the types and the import contracts
+	@$(MAKE) --no-print-directory --jobs=2 $(CHECKS)
+
+check-pyright: $(READY)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check-rest: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy $(SOURCES)
-	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy $(SOURCES)
 
 bench: $(READY) ## Measure the speed, beside the raw client
 	$(BIN)/python -m tests.bench.run

@@ -177,9 +177,14 @@ class Server(Daemon):
             assert done.returncode == 0, self.log()
         super().start()
 
+    def administrator(self, *, autocommit: bool = False) -> psycopg.Connection[Any]:
+        """Connect as one whose statements may take their time, whatever the server's settings."""
+        patience = "-c statement_timeout=0"
+        return psycopg.connect(self.url, autocommit=autocommit, options=patience)
+
     def run(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement as an administrator, and return its rows."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with self.administrator(autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 

@@ -40,7 +40,7 @@ def kill_family(pid: int) -> None:
         with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
     deadline = time.monotonic() + PATIENCE
-    while any(_lives(each) for each in family):
+    while any(is_running(each) for each in family):
         assert time.monotonic() < deadline, f"some of {family} do not die"
         time.sleep(LOOK)
 
@@ -50,7 +50,7 @@ def _children(parent: int) -> list[int]:
     return [int(pid) for pid in found.split()]
 
 
-def _lives(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Tell whether it runs; what only waits for its parent to look does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text("ascii")

@@ -90,10 +90,15 @@ class Link:
                 group.create_task(self._pump(self._client, self._server, flows[TO_SERVER]))
                 group.create_task(self._pump(self._server, self._client, flows[TO_CLIENT]))
         except (OSError, ExceptionGroup, asyncio.CancelledError):
-            for end in (self._client, self._server):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.reset()
         finally:
             self.close()
+
+    def reset(self) -> None:
+        """Close both ends so that each hears of a connection that broke off."""
+        for end in (self._client, self._server):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
 
     def close(self) -> None:
         """Close both ends; twice is harmless."""
@@ -140,7 +145,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._flows = {direction: Flow() for direction in Direction}
         self._links: dict[Link, asyncio.Task[None]] = {}
-        self._accepting: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -210,43 +215,48 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(function(), self._loop).result(timeout=10)
 
     async def _listen(self) -> None:
-        listener = _socket()
+        self._listener = listener = _socket()
         listener.bind((HOST, self.port))
         listener.listen()
-        self._accepting = asyncio.create_task(self._accept(listener))
+        self._loop.add_reader(listener, self._accept, listener)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        with listener:
-            while True:
-                client, _ = await loop.sock_accept(listener)
-                link = Link(_prepared(client))
-                task = asyncio.create_task(link.run(self._address, self._flows))
-                self._links[link] = task
-                task.add_done_callback(partial(self._forget, link))
+    def _accept(self, listener: socket.socket) -> None:
+        """Take a connection; in no task, which would leave one open if it is cancelled then."""
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:  # it has gone again
+            return
+        link = Link(_prepared(client))
+        task = self._loop.create_task(link.run(self._address, self._flows))
+        self._links[link] = task
+        task.add_done_callback(partial(self._forget, link))
 
-    def _forget(self, link: Link, _: asyncio.Task[None]) -> None:
+    def _forget(self, link: Link, task: asyncio.Task[None]) -> None:
         del self._links[link]
-        link.close()
+        if task.cancelled():  # before it had begun
+            link.reset()
 
     async def _refuse(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.wait([self._accepting])
-            self._accepting = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._loop.remove_reader(listener)
+            listener.close()
 
     async def _cut(self, *, incomplete: bool = False) -> int:
         tasks = [t for link, t in self._links.items() if link.incomplete or not incomplete]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in ends:
+            if isinstance(error, Exception):  # no cancellation, then
+                raise error
         return len(tasks)
 
     async def _resume(self) -> None:
         await self._cut(incomplete=True)
         for flow in self._flows.values():
             flow.recover()
-        if self._accepting is None:
+        if self._listener is None:
             await self._listen()
 
 

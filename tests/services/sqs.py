@@ -1,6 +1,7 @@
-"""SQS emulators for tests: server processes on the loopback interface, ended with this process.
+"""SQS emulators for tests: server processes on the loopback interface, one of each for a test run.
 
-Each is in a virtual environment of its own, made where it is missing.
+Each is in a virtual environment of its own, made where it is missing, or before with
+`python -m tests.services.sqs`.
 
 Environment:
     BROKERQ_TEST_EMULATORS: The folder of these environments; default: in the user's cache.
@@ -8,12 +9,12 @@ Environment:
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -23,9 +24,11 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import boto3
+from botocore.loaders import JSONFileLoader
 
 from tests.services.availability import require_service
 from tests.services.ports import HOST, free_port
+from tests.services.sharing import Served, shared
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -38,6 +41,24 @@ INSTALLATION = 300
 _HERE = Path(__file__).parent
 
 
+def remember_models() -> None:
+    """Read each of botocore's data files, megabytes of JSON, once for all sessions of a process."""
+    loader: Any = JSONFileLoader
+    read = loader.load_file
+
+    @cache
+    def read_once(path: str) -> Any:
+        return read(JSONFileLoader(), path)
+
+    def load_file(_: JSONFileLoader, file_path: str) -> Any:
+        return read_once(file_path)
+
+    loader.load_file = load_file
+
+
+remember_models()
+
+
 def raw_client(endpoint: str) -> SQSClient:
     """Return boto3's own client, for what a program does that does not know brokerq."""
     create = cast("Callable[..., SQSClient]", cast("Any", boto3).client)
@@ -47,32 +68,39 @@ def raw_client(endpoint: str) -> SQSClient:
 @cache
 def ministack() -> str:
     """Return the URL of ministack; skips the test, or fails it, where it cannot be installed."""
-    program = _environment("ministack", [sys.executable]) / "bin" / "ministack"
-    port = free_port()
-    environment = {"BIND_HOST": HOST, "GATEWAY_PORT": str(port)}
-    url = f"http://{HOST}:{port}"
-    _serve([str(program)], environment, f"{url}/_ministack/health")
-    return url
+    folder = _environment("ministack", [sys.executable])
+
+    def start() -> Served:
+        port = free_port()
+        environment = {"BIND_HOST": HOST, "GATEWAY_PORT": str(port)}
+        url = f"http://{HOST}:{port}"
+        return _serve([folder / "bin" / "ministack"], environment, url, "_ministack/health")
+
+    return shared("ministack", start)
 
 
 @cache
 def localstack() -> str:
     """Return the URL of LocalStack; skips the test, or fails it, where it cannot be installed."""
-    port = free_port()
-    # For IPv4 its server listens on all interfaces, whatever it is told.
-    url = f"http://[::1]:{port}"
-    environment = {
-        "DISABLE_EVENTS": "1",
-        "DNS_ADDRESS": "0",
-        "EAGER_SERVICE_LOADING": "1",
-        "GATEWAY_LISTEN": f"[::1]:{port}",
-        "SERVICES": "sqs",
-        "SKIP_SSL_CERT_DOWNLOAD": "1",
-        "SQS_ENDPOINT_STRATEGY": "path",
-    }
-    command = [localstack_python(), "-m", "localstack.runtime.main"]
-    _serve(command, environment, f"{url}/_localstack/health")
-    return url
+    python = localstack_python()
+
+    def start() -> Served:
+        port = free_port()
+        # For IPv4 its server listens on all interfaces, whatever it is told.
+        url = f"http://[::1]:{port}"
+        environment = {
+            "DISABLE_EVENTS": "1",
+            "DNS_ADDRESS": "0",
+            "EAGER_SERVICE_LOADING": "1",
+            "GATEWAY_LISTEN": f"[::1]:{port}",
+            "SERVICES": "sqs",
+            "SKIP_SSL_CERT_DOWNLOAD": "1",
+            "SQS_ENDPOINT_STRATEGY": "path",
+        }
+        command = [python, "-m", "localstack.runtime.main"]
+        return _serve(command, environment, url, "_localstack/health")
+
+    return shared("localstack", start)
 
 
 def localstack_python() -> str:
@@ -119,24 +147,23 @@ def _running(candidates: Sequence[str]) -> Iterator[str]:
             yield candidate
 
 
-def _serve(command: Sequence[str], environment: Mapping[str, str], ready: str) -> None:
-    server = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )
-    atexit.register(_end, server)
-    until = time.monotonic() + PATIENCE
-    while not _answers(ready):
-        if server.poll() is not None or time.monotonic() > until:
-            raise RuntimeError(f"{' '.join(command)} does not answer at {ready}")
-        time.sleep(0.05)
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.kill()
-    server.wait()
+def _serve(
+    command: Sequence[str | Path], environment: Mapping[str, str], url: str, health: str
+) -> Served:
+    with tempfile.TemporaryFile() as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **environment}
+        )
+        until = time.monotonic() + PATIENCE
+        while not _answers(f"{url}/{health}"):
+            if server.poll() is not None or time.monotonic() > until:
+                server.kill()
+                server.wait()
+                output.seek(0)
+                said = output.read()[-3000:].decode(errors="replace")
+                raise RuntimeError(f"{command[0]} does not answer at {url}:\n{said}")
+            time.sleep(0.05)
+    return Served(url, server)
 
 
 def _answers(url: str) -> bool:
@@ -147,3 +174,8 @@ def _answers(url: str) -> bool:
     except (URLError, OSError):
         return False
     return True
+
+
+if __name__ == "__main__":
+    ministack()
+    localstack()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -131,6 +132,29 @@ def test_it_refuses_new_connections_and_keeps_the_old_one(
     assert say(client, b"still") == b"still"
 
 
+def test_it_refuses_while_clients_come_and_leaves_none_of_them_open(proxy: Proxy) -> None:
+    """One that is forgotten would be closed by the garbage collector, with a warning."""
+    done = threading.Event()
+
+    def come() -> None:
+        while not done.is_set():
+            with suppress(OSError):
+                socket.create_connection((HOST, proxy.port)).close()
+
+    threads = [threading.Thread(target=come) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(300):
+            time.sleep(0.001)
+            proxy.refuse()
+            proxy.resume()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_held_bytes_arrive_later(proxy: Proxy, client: socket.socket) -> None:
     proxy.hold(TO_CLIENT)
     client.sendall(b"one ")
@@ -197,10 +221,32 @@ def test_a_slow_connection_is_slow_and_whole(proxy: Proxy, client: socket.socket
 
 
 def test_a_server_that_is_not_there_resets_the_client() -> None:
+    """As early as that may be: sometimes before the client knows that it is connected."""
     with socket.create_server((HOST, 0)) as nobody:
         port: int = nobody.getsockname()[1]
-    with Proxy(port) as proxy, connect(proxy) as client, pytest.raises(ConnectionResetError):
+    with Proxy(port) as proxy, pytest.raises(ConnectionResetError), connect(proxy) as client:
         client.recv(1)
+
+
+def test_a_connection_that_has_only_just_come_is_cut_too(proxy: Proxy) -> None:
+    """Its task has not begun then, and never does."""
+    listener = proxy._listener  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    assert listener is not None
+
+    async def accept_and_cut() -> int:
+        proxy._accept(listener)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return await proxy._cut()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+    async def look_away() -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+
+    proxy._call(look_away)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    with connect(proxy) as client:
+        assert proxy._call(accept_and_cut) == 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert proxy.connections == 0
 
 
 def test_leaving_ends_every_connection(echo: Echo) -> None:
