@@ -3,7 +3,8 @@
 `sqlite:///jobs.db` is relative to the working directory, `sqlite:////path/jobs.db` absolute;
 `lock_timeout=10s` says how long to wait for another process that writes. Beside the file are
 SQLite's `-wal` and `-shm`, a `-lock` that processes queue up for, and the directory `-wake` with a
-FIFO for each process that waits for messages. The file must be on a local disk.
+FIFO for each process that waits for messages. The file must be on a local disk. An app may have
+tables of its own in it; brokerq's all begin with `brokerq_`, which is left out here.
 
 | brokerq | here |
 | --- | --- |

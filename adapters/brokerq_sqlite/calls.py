@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from brokerq.errors import BrokerqError
+
+PATIENCE = 0.002
+"""Seconds that patient calls wait for one that is not."""
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -22,13 +26,17 @@ class Call(Generic[A]):
 
     Attributes:
         durable: Whether what it writes must be on the disk before it is answered.
+        patient: Whether it may wait a moment for one that is not, to be run together with it.
     """
 
-    __slots__ = ("durable", "error", "future", "loop", "result", "run")
+    __slots__ = ("durable", "error", "future", "loop", "patient", "result", "run")
 
-    def __init__(self, run: Callable[[A], object], *, durable: bool = False) -> None:
+    def __init__(
+        self, run: Callable[[A], object], *, durable: bool = False, patient: bool = False
+    ) -> None:
         self.run = run
         self.durable = durable
+        self.patient = patient
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[object] = self.loop.create_future()
         self.result: object = None
@@ -95,15 +103,19 @@ class CallThread(Generic[A]):
         if first is None:
             return None
         calls = [first]
+        until = time.monotonic() + PATIENCE
+        patient = first.patient
         while len(calls) < limit:
+            left = until - time.monotonic() if patient else 0.0
             try:
-                call = self._queue.get_nowait()
+                call = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
             except Empty:
                 break
             if call is None:
                 self._queue.put(None)
                 break
             calls.append(call)
+            patient = patient and call.patient
         return calls
 
     def stop(self) -> None:

@@ -63,10 +63,12 @@ class SqliteLane(LaneStatements[NextEvent]):
 
     async def settle(self, settling: Sequence[Settling]) -> Collection[int]:
         holder = Holder(lane=self._row.id, number=self._number, now=self._database.now())
+        # Lost with the host, a message that was done with comes again: its record says so.
+        done_with = all(isinstance(one.verdict, Ack) for one in settling)
         return await self._database.write(
             lambda transaction: statements.settle(transaction, holder, settling),
-            # Lost with the host, a message that was done with comes again: its record says so.
-            durable=not all(isinstance(one.verdict, Ack) for one in settling),
+            durable=not done_with,
+            patient=done_with,
         )
 
     async def extend(self, ids: Sequence[int]) -> Collection[int]:

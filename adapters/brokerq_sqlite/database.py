@@ -92,14 +92,17 @@ class Database:
                 await asyncio.get_running_loop().run_in_executor(None, thread.join)
         self.wakeup.close()
 
-    def write(self, run: Callable[[Transaction], T], *, durable: bool = True) -> asyncio.Future[T]:
+    def write(
+        self, run: Callable[[Transaction], T], *, durable: bool = True, patient: bool = False
+    ) -> asyncio.Future[T]:
         """Run it in a transaction that others may share; answered after the commit.
 
         It sees what those before it have written. If it fails only its own writes are undone. What
         need not be `durable` is there for every process at once, and lost with the host if that
         fails before anything durable is written: right for leases, which end with the boot anyway.
+        What is `patient` may be written some milliseconds later, to save a transaction of its own.
         """
-        call: Call[Transaction] = Call(run, durable=durable)
+        call: Call[Transaction] = Call(run, durable=durable, patient=patient)
         if self._writer is None and self._users:
             self._writer = CallThread("brokerq-sqlite-writer", self._serve_writes)
         self._submit(self._writer, call)

@@ -15,6 +15,7 @@ from brokerq_sqlite.writer import Transaction
 _CLAIM = load("claim_messages")
 _LAPSE = load("lapse_leases")
 _NEXT_EVENT = load("find_next_event")
+_COUNT_HELD = load("count_held_messages")
 _REMOVE = load("remove_messages")
 _RELEASE = load("release_message")
 _REPLACE = load("replace_message")
@@ -81,8 +82,7 @@ def settle(transaction: Transaction, holder: Holder, settling: Sequence[Settling
     done: set[int] = set()
     acked = [one.id for one in settling if isinstance(one.verdict, Ack)]
     if acked:
-        rows = transaction.db.execute(_REMOVE, (numbers(acked), holder.number))
-        done.update(row[0] for row in rows.fetchall())
+        done.update(_remove(transaction, holder, acked))
     if len(acked) < len(settling):
         for one in settling:
             if not isinstance(one.verdict, Ack) and _carry_out(transaction, holder, one):
@@ -95,6 +95,19 @@ def settle(transaction: Transaction, holder: Holder, settling: Sequence[Settling
     if freed:
         unblock(transaction, freed)
     return done
+
+
+def _remove(transaction: Transaction, holder: Holder, ids: Sequence[int]) -> Sequence[int]:
+    """Remove what is still held; return the row ids.
+
+    Mostly that is all of it, and to ask how many takes less than to be told each.
+    """
+    db, named = transaction.db, (numbers(ids), holder.number)
+    (held,) = db.execute(_COUNT_HELD, named).fetchone()
+    if held == len(ids):
+        db.execute(_REMOVE, named)
+        return ids
+    return [row[0] for row in db.execute(f"{_REMOVE} RETURNING id", named).fetchall()]
 
 
 def unblock(transaction: Transaction, order_keys: list[str]) -> None:

@@ -31,7 +31,7 @@ _FIND_LOG = load("find_log")
 _WRITE_LOG = load("write_log")
 _FIND_LETTER_HEADERS = load("find_letter_headers")
 _ASK_TO_END = load("ask_to_end")
-_FIND_SHOWN = "SELECT 1 FROM jobs WHERE app = ? AND id = ? AND shown = 1"
+_FIND_SHOWN = "SELECT 1 FROM brokerq_jobs WHERE app = ? AND id = ? AND shown = 1"
 _REMOVE_JOB = load("remove_job")
 _REMOVE_PAYLOAD = load("remove_payload")
 
@@ -43,8 +43,8 @@ def claim(ledger: Ledger, claims: Sequence[Claim]) -> list[ClaimAnswer]:
     ledger.load([wanted.job.head.id for wanted in claims])
     ledger.load_keys(_keys_of_new([wanted.job for wanted in claims], ledger))
     ledger.load_keys(_keys_that_may_end(ledger))
-    fence = ledger.take_fences(len(claims))
-    answers = [_claim(ledger, wanted, fence + position) for position, wanted in enumerate(claims)]
+    fence = ledger.take_fence()
+    answers = [_claim(ledger, wanted, fence) for wanted in claims]
     ledger.flush()
     return answers
 
@@ -74,13 +74,14 @@ def _claim(ledger: Ledger, wanted: Claim, fence: int) -> ClaimAnswer:
         lease=wanted.lease,
         fence=fence,
         now=ledger.now,
+        early=wanted.early,
     )
     if record is not None:
         if before is None:
             note = f"duplicate_of {answer.of}" if isinstance(answer, Duplicate) else None
             ledger.add(record, job, note=note)
         elif isinstance(answer, Claimed):
-            ledger.take(record)
+            ledger.take(record, before)
         else:
             ledger.move(record, before)
     if isinstance(answer, Recorded) and answer.state in BURIED:

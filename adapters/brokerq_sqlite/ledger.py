@@ -33,12 +33,13 @@ from brokerq_sqlite.writer import Transaction
 
 _FIND_RECORDS = load("find_records")
 _FIND_KEYS = load("find_keys")
-_TAKE_FENCES = load("take_fences")
+_TAKE_FENCE = load("take_fence")
 _ADD_JOB = load("add_job")
 _ADD_PUBLISHED_JOB = load("add_published_job")
 _ADD_PAYLOAD = load("add_payload")
 _WRITE_RECORD = load("write_record")
 _TAKE_JOB = load("take_job")
+_TAKE_JOBS = load("take_jobs")
 _MOVE_JOB = load("move_job")
 _SUCCEED_JOBS = load("succeed_jobs")
 _REDRIVE_JOB = load("redrive_job")
@@ -70,7 +71,7 @@ class Ledger:
         self._loaded: set[str] = set()
         self._long: dict[str, str] = {}
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
-        self._successes: defaultdict[Row, list[str]] = defaultdict(list)
+        self._alike: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
         self._changed_keys: set[str] = set()
 
     def load(self, ids: Collection[str]) -> None:
@@ -110,10 +111,10 @@ class Ledger:
                 key=key, job_id=job_id, fingerprint=fingerprint, expires_at=read_instant(expires_at)
             )
 
-    def take_fences(self, number: int) -> int:
-        """Return the first of so many fences; all are larger than any before."""
-        (last,) = self.db.execute(_TAKE_FENCES, (number,)).fetchone()
-        return int(last) - number + 1
+    def take_fence(self) -> int:
+        """Return a fence that is larger than any before; for each job it is used at most once."""
+        (fence,) = self.db.execute(_TAKE_FENCE).fetchone()
+        return int(fence)
 
     def add(
         self, record: Record, job: NewJob, *, headers: str | None = None, note: str | None = None
@@ -156,10 +157,16 @@ class Ledger:
         self.records[record.id] = record
         self._put(_RENEW_LEASE, (record.lease_until, self.app, record.id))
 
-    def take(self, record: Record) -> None:
-        """Write that a worker has claimed the job."""
+    def take(self, record: Record, before: Record) -> None:
+        """Write that a worker has claimed the job; `before` is what it was."""
         self.records[record.id] = record
         self.transaction.claim_record(record)
+        line = step(record.state, self.micros, record.attempts, None)
+        if record.id not in self._long and _is_as_counted(record, before):
+            due = write_instant(record.due_at)
+            taken = (record.fence, record.owner, record.owner, record.lease_until, due, line)
+            self._alike[_TAKE_JOBS, taken].append(record.id)
+            return
         self._put(
             _TAKE_JOB,
             (
@@ -172,8 +179,9 @@ class Ledger:
                 record.owner,
                 record.owner,
                 record.lease_until,
+                write_instant(record.due_at),
                 self._long.get(record.id),
-                step(record.state, self.micros, record.attempts, None),
+                line,
                 self.app,
                 record.id,
             ),
@@ -188,12 +196,12 @@ class Ledger:
         keep_until = self.micros + span(window) if ended and window is not None else None
         if (
             verdict is not None
-            and _is_plain_success(record, before, verdict)
+            and _is_plain_success(record, verdict)
             and record.id not in self._long
         ):
             _, _, *result = self._outcome(record, verdict)
             alike = (record.attempts, record.crashes, line, *result, self.micros, keep_until)
-            self._successes[alike].append(record.id)
+            self._alike[_SUCCEED_JOBS, alike].append(record.id)
         else:
             self._put(
                 _MOVE_JOB,
@@ -272,9 +280,9 @@ class Ledger:
         for statement in sorted(self._rows, key=_ADDS.__contains__, reverse=True):
             self.db.executemany(statement, self._rows[statement])
         self._rows.clear()
-        for alike, ids in self._successes.items():
-            self.db.execute(_SUCCEED_JOBS, (*alike, self.app, texts(ids)))
-        self._successes.clear()
+        for (statement, alike), ids in self._alike.items():
+            self.db.execute(statement, (*alike, self.app, texts(ids)))
+        self._alike.clear()
         for key in self._changed_keys:
             holder = self.keys.get(key)
             if holder is None:
@@ -286,10 +294,17 @@ class Ledger:
         self._changed_keys.clear()
 
 
-def _is_plain_success(record: Record, before: Record, verdict: Finish) -> bool:
+def _is_as_counted(record: Record, before: Record) -> bool:
+    return (record.epoch, record.attempts, record.crashes) == (
+        before.epoch,
+        before.attempts,
+        before.crashes,
+    )
+
+
+def _is_plain_success(record: Record, verdict: Finish) -> bool:
     return (
         record.state == State.SUCCEEDED
-        and before.due_at is None
         and verdict.result in _PLAIN_RESULTS
         and verdict.failure is None
         and verdict.note is None

@@ -19,6 +19,11 @@ APPLICATION_ID = 0x62726B71  # "brkq"
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)
 _STATEMENTS = 128
+_ABOUT = "brokerq_about"
+_SHARED = 4
+"""From this version on an app may use `user_version` for its own tables."""
+_VERSION = "SELECT value FROM brokerq_about WHERE name = 'schema'"
+_SET_VERSION = "INSERT OR REPLACE INTO brokerq_about (name, value) VALUES ('schema', ?)"
 _MOST_UNSYNCED = 2**32
 """More claims than anybody could make between two commits that are synced."""
 _CACHE = 16_384
@@ -183,7 +188,8 @@ def _refuse_foreign_header(path: Path) -> None:
 
 def _foreign(path: Path) -> StorageError:
     return StorageError(
-        f"{path} is a database of another program and was left as it is: name another file"
+        f"{path} is a database of another program and was left as it is: name a new file; your own "
+        "tables can be added to that"
     )
 
 
@@ -217,7 +223,7 @@ def _prepare(db: sqlite3.Connection, options: Options) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         for number, script in enumerate(known[version:], version + 1):
-            _migrate(db, script, number)
+            _migrate(db, script, number, options.path)
         _lapse_leases_of_another_boot(db, options.boot())
         db.execute("COMMIT")
     except BaseException:
@@ -229,14 +235,15 @@ def _prepare(db: sqlite3.Connection, options: Options) -> None:
 def _check(db: sqlite3.Connection, path: Path, *, known: int) -> int:
     """Return the version of the schema; zero for a new file."""
     (named,) = db.execute("PRAGMA application_id").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if named == 0 and tables == 0:
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema").fetchall()}
+    if named == 0 and not tables:
         return 0
     if named != APPLICATION_ID:
         raise _foreign(path)
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+    version_in = _VERSION if _ABOUT in tables else "PRAGMA user_version"
+    (version,) = db.execute(version_in).fetchone()
     if version > known:
-        (needs,) = db.execute("SELECT value FROM about WHERE name = 'needs'").fetchone()
+        (needs,) = db.execute("SELECT value FROM brokerq_about WHERE name = 'needs'").fetchone()
         raise StorageError(
             f"{path} has schema {version} and needs brokerq {needs} or newer, this one knows "
             f"schema {known}: upgrade brokerq here"
@@ -244,25 +251,36 @@ def _check(db: sqlite3.Connection, path: Path, *, known: int) -> int:
     return int(version)
 
 
-def _migrate(db: sqlite3.Connection, script: str, number: int) -> None:
+def _migrate(db: sqlite3.Connection, script: str, number: int, path: Path) -> None:
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
         if sqlite3.complete_statement(statement):
-            db.execute(statement)
+            try:
+                db.execute(statement)
+            except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
+                    raise
+                raise StorageError(  # renaming reads all views, triggers and indexes
+                    f"{path} cannot be brought to schema {number}, and is as it was: {exc}; mend "
+                    "or remove what is broken in it, and open it again"
+                ) from exc
             statement = ""
     db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-    db.execute(f"PRAGMA user_version = {number:d}")
+    if number >= _SHARED:
+        db.execute(_SET_VERSION, (number,))
 
 
 def _lapse_leases_of_another_boot(db: sqlite3.Connection, boot: str) -> None:
-    (written,) = db.execute("SELECT value FROM about WHERE name = 'boot'").fetchone()
+    (written,) = db.execute("SELECT value FROM brokerq_about WHERE name = 'boot'").fetchone()
     # Written even if it is the same: a file that can only be read is found out now, not later.
-    db.execute("UPDATE about SET value = ? WHERE name = 'boot'", (boot,))
+    db.execute("UPDATE brokerq_about SET value = ? WHERE name = 'boot'", (boot,))
     if written != boot:
         # Claims are not synced, so the last fences may have been lost with the host.
-        db.execute("UPDATE about SET value = value + ? WHERE name = 'fence'", (_MOST_UNSYNCED,))
-        db.execute("UPDATE messages SET lease_until = 0 WHERE state = 1")
-        db.execute("UPDATE jobs SET lease_until = 0 WHERE lease_until > 0")
-        db.execute("UPDATE letters SET lease_until = 0 WHERE lease_until > 0")
-        db.execute("UPDATE outbox SET lease_until = 0 WHERE lease_until > 0")
+        db.execute(
+            "UPDATE brokerq_about SET value = value + ? WHERE name = 'fence'", (_MOST_UNSYNCED,)
+        )
+        db.execute("UPDATE brokerq_messages SET lease_until = 0 WHERE state = 1")
+        db.execute("UPDATE brokerq_jobs SET lease_until = 0 WHERE lease_until > 0")
+        db.execute("UPDATE brokerq_letters SET lease_until = 0 WHERE lease_until > 0")
+        db.execute("UPDATE brokerq_outbox SET lease_until = 0 WHERE lease_until > 0")

@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("brokerq.sqlite")
 
-_SYNC = "UPDATE about SET value = value + 1 WHERE name = 'fence'"
+_SYNC = "UPDATE brokerq_about SET value = value + 1 WHERE name = 'fence'"
 """Changes something: a commit that changes nothing syncs nothing."""
 _AGAIN = Busy(wait=timedelta(seconds=1))
 _PAUSE = load("pause_queue")

@@ -67,10 +67,10 @@ def search(
 
 def _index_for(wanted: JobFilter) -> str:
     if wanted.key is not None:
-        return "INDEXED BY jobs_by_key"
+        return "INDEXED BY brokerq_jobs_by_key"
     if wanted.correlation is not None:
-        return "INDEXED BY jobs_by_correlation"
-    return "" if wanted.states is None else "INDEXED BY jobs_by_state"
+        return "INDEXED BY brokerq_jobs_by_correlation"
+    return "" if wanted.states is None else "INDEXED BY brokerq_jobs_by_state"
 
 
 def counts(db: sqlite3.Connection, app: int) -> dict[tuple[str, State], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from json import JSONDecoder, JSONEncoder
-from typing import cast
+from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -44,11 +44,11 @@ def write_json(value: object) -> str:
         return _encode(value)
 
 
-def read_json(text: str) -> object:
+def read_json(text: str) -> Any:
     """Return the value in a JSON text."""
     try:
         # Names come again; what is mostly new each time would be remembered for nothing.
-        return cast("object", from_json(text, cache_strings="keys"))
+        return from_json(text, cache_strings="keys")
     except ValueError:
         return _decode(text)
 
@@ -60,9 +60,11 @@ def headers_text(headers: Mapping[str, str]) -> str:
 
 def read_headers(text: str) -> dict[str, str]:
     """Return the headers in a row."""
-    return cast("dict[str, str]", read_json(text))
+    headers: dict[str, str] = read_json(text)
+    return headers
 
 
 def read_texts(text: str | None) -> list[str]:
     """Return the texts of a JSON array; none for NULL."""
-    return [] if text is None else cast("list[str]", read_json(text))
+    found: list[str] = [] if text is None else read_json(text)
+    return found

@@ -23,9 +23,10 @@ def publish_bare(path: Path, prefix: str, lane: Lane, body: bytes) -> None:
     """Put a body without headers into the lane."""
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(
-            "INSERT INTO messages (lane, body)"
-            " SELECT lanes.id, ? FROM lanes"
-            " JOIN queues ON queues.id = lanes.queue JOIN apps ON apps.id = queues.app"
+            "INSERT INTO brokerq_messages (lane, body)"
+            " SELECT lanes.id, ? FROM brokerq_lanes AS lanes"
+            " JOIN brokerq_queues AS queues ON queues.id = lanes.queue"
+            " JOIN brokerq_apps AS apps ON apps.id = queues.app"
             " WHERE apps.prefix = ? AND queues.name = ? AND lanes.level = ?",
             (body, prefix, lane.queue, lane.level),
         )

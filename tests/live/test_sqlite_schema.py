@@ -16,6 +16,7 @@ from brokerq_sqlite.session import APPLICATION_ID, Options, migrations
 from brokerq.broker import Lane, Outgoing, QueueSpec
 from brokerq.clock import SystemClock
 from brokerq.duration import ZERO
+from brokerq.errors import StorageError
 from brokerq.message import Message
 from brokerq.records import Held, Reserved, State
 from brokerq.store import NewJob
@@ -32,15 +33,28 @@ def job(number: int, key: str) -> tuple[NewJob, Outgoing]:
     return new, Outgoing(lane=LANE, message=message, id=head.id)
 
 
-@pytest.mark.parametrize("version", range(1, len(migrations())))
+def write_version(db: sqlite3.Connection, version: int) -> None:
+    """Make an empty file of an earlier version."""
+    for script in migrations()[:version]:
+        db.executescript(script)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {version}")
+
+
+async def open_and_close(path: Path) -> None:
+    options = Options(path=path, lock_timeout=1.0, boot=boot_id)
+    broker = connect(options, prefix="shop", clock=SystemClock()).broker
+    assert isinstance(broker, SqliteBroker)
+    await broker.open()
+    await broker.close()
+
+
+@pytest.mark.parametrize("version", range(1, 4))
 async def test_a_file_of_an_earlier_version_is_migrated(tmp_path: Path, version: int) -> None:
     path = tmp_path / "jobs.db"
     with closing(sqlite3.connect(path)) as db:
-        for script in migrations()[:version]:
-            db.executescript(script)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {version}")
-        # As it was in version 1, and is still.
+        write_version(db, version)
+        # As it was in version 1, and until the last that has other names.
         db.execute("INSERT INTO apps VALUES (1, 'shop')")
         db.execute("INSERT INTO queues VALUES (1, 1, 'jobs', 0, 30000000)")
         db.execute("INSERT INTO lanes VALUES (1, 1, 'normal', 0)")
@@ -72,7 +86,8 @@ async def test_a_file_of_an_earlier_version_is_migrated(tmp_path: Path, version:
     await store.close()
     await broker.close()
     with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (len(migrations()),)
+        asked = "SELECT value FROM brokerq_about WHERE name = 'schema'"
+        assert db.execute(asked).fetchone() == (len(migrations()),)
 
 
 async def test_the_leases_of_another_boot_have_lapsed(tmp_path: Path) -> None:
@@ -88,3 +103,43 @@ async def test_the_leases_of_another_boot_have_lapsed(tmp_path: Path) -> None:
         taken = await store.take(owner="relay", lease=HOUR, ahead=ZERO, limit=10)
         assert [each.outgoing.id for each in taken] == expected
         await store.close()
+
+
+async def test_a_program_may_give_its_own_tables_any_other_name(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    await open_and_close(path)
+    with closing(sqlite3.connect(path)) as db:
+        names = [name for (name,) in db.execute("SELECT name FROM sqlite_schema")]
+    own = [name for name in names if not name.startswith("sqlite_")]
+    assert len(own) > 20
+    assert all(name.startswith("brokerq_") for name in own)
+
+
+@pytest.mark.parametrize("version", [0, 3, 99])
+async def test_a_program_may_number_the_versions_of_its_own_tables(
+    tmp_path: Path, version: int
+) -> None:
+    path = tmp_path / "jobs.db"
+    await open_and_close(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (0,)
+        db.execute(f"PRAGMA user_version = {version}")
+    await open_and_close(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (version,)
+
+
+async def test_what_keeps_a_file_from_being_migrated_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    with closing(sqlite3.connect(path)) as db:
+        write_version(db, 3)
+        db.execute("CREATE TABLE orders (id)")
+        db.execute("CREATE VIEW sales AS SELECT id FROM orders")
+        db.execute("DROP TABLE orders")
+        db.commit()
+    with pytest.raises(StorageError, match=r"cannot be brought to schema 4.*view sales"):
+        await open_and_close(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        db.execute("DROP VIEW sales")
+    await open_and_close(path)

@@ -21,7 +21,7 @@ NAMES = sorted(
     if entry.name.endswith(".sql")
 )
 ORDERED = ["claim_messages", "find_ended", "find_next_kept_message", "search_jobs"]
-INDEXES = ["jobs_by_state", "jobs_by_key", "jobs_by_correlation"]
+INDEXES = ["brokerq_jobs_by_state", "brokerq_jobs_by_key", "brokerq_jobs_by_correlation"]
 FILTERS = ["state = 'dead' AND id < 'z'", "user_key = 'k'", "correlation = 'c'"]
 
 

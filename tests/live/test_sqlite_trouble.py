@@ -268,8 +268,8 @@ async def test_a_file_of_a_newer_brokerq_says_which_one_it_needs(path: Path) -> 
     async with opened(path):
         pass
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE about SET value = '7.5.0' WHERE name = 'needs'")
-        db.execute("PRAGMA user_version = 99")
+        db.execute("UPDATE brokerq_about SET value = '7.5.0' WHERE name = 'needs'")
+        db.execute("UPDATE brokerq_about SET value = 99 WHERE name = 'schema'")
     refused = await refusal_of(path)
     assert isinstance(refused, StorageError)
     assert "needs brokerq 7.5.0" in str(refused)

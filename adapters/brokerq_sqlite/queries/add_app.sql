@@ -1,1 +1,1 @@
-INSERT INTO apps (prefix) VALUES (?) RETURNING id
+INSERT INTO brokerq_apps (prefix) VALUES (?) RETURNING id

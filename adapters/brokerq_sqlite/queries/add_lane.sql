@@ -1,1 +1,1 @@
-INSERT INTO lanes (queue, level, position) VALUES (?, ?, ?)
+INSERT INTO brokerq_lanes (queue, level, position) VALUES (?, ?, ?)

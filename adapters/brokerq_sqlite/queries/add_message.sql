@@ -1,1 +1,1 @@
-INSERT INTO messages (lane, due_at, job_id, headers, body) VALUES (?, ?, ?, ?, ?)
+INSERT INTO brokerq_messages (lane, due_at, job_id, headers, body) VALUES (?, ?, ?, ?, ?)

@@ -1,2 +1,2 @@
-INSERT INTO payloads (app, id, headers, body) VALUES (?, ?, ?, ?)
+INSERT INTO brokerq_payloads (app, id, headers, body) VALUES (?, ?, ?, ?)
 ON CONFLICT (app, id) DO NOTHING

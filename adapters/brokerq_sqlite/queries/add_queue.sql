@@ -1,1 +1,1 @@
-INSERT INTO queues (app, name, ordered, lease) VALUES (?, ?, ?, ?) RETURNING id
+INSERT INTO brokerq_queues (app, name, ordered, lease) VALUES (?, ?, ?, ?) RETURNING id

@@ -1,1 +1,1 @@
-UPDATE jobs SET cancelling = 1 WHERE app = ? AND id = ?
+UPDATE brokerq_jobs SET cancelling = 1 WHERE app = ? AND id = ?

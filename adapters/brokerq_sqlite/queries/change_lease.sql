@@ -1,1 +1,1 @@
-UPDATE queues SET lease = ? WHERE app = ? AND name = ?
+UPDATE brokerq_queues SET lease = ? WHERE app = ? AND name = ?

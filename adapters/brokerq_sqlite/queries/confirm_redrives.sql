@@ -1,1 +1,1 @@
-UPDATE letters SET state = 'redriven' WHERE app = ? AND job_id = ? AND state = 'redriving'
+UPDATE brokerq_letters SET state = 'redriven' WHERE app = ? AND job_id = ? AND state = 'redriving'

@@ -1,3 +1,3 @@
-SELECT queue, count(*), sum(due_at <= :now), min(due_at) FROM outbox
+SELECT queue, count(*), sum(due_at <= :now), min(due_at) FROM brokerq_outbox
 WHERE app = :app
 GROUP BY queue

@@ -1,3 +1,3 @@
-UPDATE messages SET lease_until = ?
+UPDATE brokerq_messages SET lease_until = ?
 WHERE id IN (SELECT value FROM json_each(?)) AND holder = ?
 RETURNING id

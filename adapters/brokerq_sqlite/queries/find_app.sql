@@ -1,1 +1,1 @@
-SELECT id FROM apps WHERE prefix = ?
+SELECT id FROM brokerq_apps WHERE prefix = ?

@@ -1,1 +1,1 @@
-SELECT ifnull(max(id), 0) FROM messages
+SELECT ifnull(max(id), 0) FROM brokerq_messages

@@ -1,1 +1,1 @@
-SELECT headers FROM letters WHERE app = ? AND job_id = ? AND epoch = ?
+SELECT headers FROM brokerq_letters WHERE app = ? AND job_id = ? AND epoch = ?

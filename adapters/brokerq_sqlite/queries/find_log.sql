@@ -1,1 +1,1 @@
-SELECT log FROM jobs WHERE app = ? AND id = ?
+SELECT log FROM brokerq_jobs WHERE app = ? AND id = ?

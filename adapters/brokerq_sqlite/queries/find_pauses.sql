@@ -1,1 +1,1 @@
-SELECT queue FROM pauses WHERE app = ?
+SELECT queue FROM brokerq_pauses WHERE app = ?

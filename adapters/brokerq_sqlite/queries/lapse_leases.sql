@@ -1,2 +1,2 @@
-UPDATE messages SET state = 0, holder = NULL, lease_until = NULL
+UPDATE brokerq_messages SET state = 0, holder = NULL, lease_until = NULL
 WHERE lane = ? AND state = 1 AND lease_until <= ?

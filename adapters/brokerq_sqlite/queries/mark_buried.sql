@@ -1,1 +1,1 @@
-UPDATE jobs SET buried = ? WHERE app = ? AND id = ?
+UPDATE brokerq_jobs SET buried = ? WHERE app = ? AND id = ?

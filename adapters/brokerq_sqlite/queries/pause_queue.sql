@@ -1,1 +1,1 @@
-INSERT INTO pauses (app, queue, paused_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO brokerq_pauses (app, queue, paused_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING

@@ -1,5 +1,5 @@
-DELETE FROM messages WHERE id IN (
-    SELECT id FROM messages
+DELETE FROM brokerq_messages WHERE id IN (
+    SELECT id FROM brokerq_messages
     WHERE lane = :lane AND state = 0 AND id <= :last
     LIMIT :limit
 )

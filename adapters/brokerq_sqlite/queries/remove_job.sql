@@ -1,1 +1,1 @@
-DELETE FROM jobs WHERE app = ? AND id = ?
+DELETE FROM brokerq_jobs WHERE app = ? AND id = ?

@@ -1,1 +1,1 @@
-DELETE FROM outbox WHERE app = ? AND job_id = ? RETURNING queue, order_key
+DELETE FROM brokerq_outbox WHERE app = ? AND job_id = ? RETURNING queue, order_key

@@ -1,1 +1,1 @@
-DELETE FROM keys WHERE app = ? AND key = ?
+DELETE FROM brokerq_keys WHERE app = ? AND key = ?

@@ -1,1 +1,1 @@
-DELETE FROM keys WHERE app = ? AND key = ? AND job_id = ?
+DELETE FROM brokerq_keys WHERE app = ? AND key = ? AND job_id = ?

@@ -1,2 +1,1 @@
-DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?)) AND holder = ?
-RETURNING id
+DELETE FROM brokerq_messages WHERE id IN (SELECT value FROM json_each(?)) AND holder = ?

@@ -1,5 +1,5 @@
-DELETE FROM letters WHERE rowid IN (
-    SELECT rowid FROM letters
+DELETE FROM brokerq_letters WHERE rowid IN (
+    SELECT rowid FROM brokerq_letters
     WHERE app = ? AND at <= ? AND state <> 'redriving'
     ORDER BY at
     LIMIT ?

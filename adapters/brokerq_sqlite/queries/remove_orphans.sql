@@ -1,8 +1,8 @@
 -- Reserved, and never heard of again: if the message is in the broker after all, its first claim
 -- records the job anew.
-DELETE FROM jobs
+DELETE FROM brokerq_jobs
 WHERE app = :app AND id IN (
-    SELECT id FROM jobs INDEXED BY jobs_by_state
+    SELECT id FROM brokerq_jobs INDEXED BY brokerq_jobs_by_state
     WHERE app = :app AND state = 'reserved' AND shown = 1
         AND first_at <= :oldest AND lease_until <= :mono
     LIMIT :limit

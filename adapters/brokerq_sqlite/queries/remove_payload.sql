@@ -1,1 +1,1 @@
-DELETE FROM payloads WHERE app = ? AND id = ?
+DELETE FROM brokerq_payloads WHERE app = ? AND id = ?

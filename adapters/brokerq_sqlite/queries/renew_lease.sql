@@ -1,1 +1,1 @@
-UPDATE jobs SET lease_until = ? WHERE app = ? AND id = ?
+UPDATE brokerq_jobs SET lease_until = ? WHERE app = ? AND id = ?

@@ -1,1 +1,1 @@
-DELETE FROM pauses WHERE app = ? AND queue = ?
+DELETE FROM brokerq_pauses WHERE app = ? AND queue = ?

@@ -1,4 +1,4 @@
-UPDATE jobs
+UPDATE brokerq_jobs
 SET state = ?, epoch = ?, claimed = ?, attempts = ?, crashes = ?, fence = ?, owner = ?, worker = ?,
-    lease_until = ?, due_at = NULL, history = ifnull(?, history) || ?
+    lease_until = ?, due_at = ?, history = ifnull(?, history) || ?
 WHERE app = ? AND id = ?

@@ -1,1 +1,1 @@
-UPDATE jobs SET log = ? WHERE app = ? AND id = ?
+UPDATE brokerq_jobs SET log = ? WHERE app = ? AND id = ?

@@ -1,0 +1,1 @@
+SELECT count(*) FROM brokerq_messages WHERE id IN (SELECT value FROM json_each(?)) AND holder = ?

@@ -1,0 +1,1 @@
+UPDATE brokerq_about SET value = value + 1 WHERE name = 'fence' RETURNING value

@@ -1,1 +1,0 @@
-UPDATE about SET value = value + ? WHERE name = 'fence' RETURNING value
