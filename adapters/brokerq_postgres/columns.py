@@ -17,7 +17,7 @@ _NAMES = {
     "add_jobs": f"{_RULES} jobs queues levels user_keys tags correlations causes workers histories "
     "notes ended_ats",
     "write_records": _RULES,
-    "take_jobs": "ids epochs attempts crashes fences owners leases trimmed lines",
+    "take_jobs": "ids epochs attempts crashes fences owners leases due_ats trimmed lines",
     "move_jobs": "ids states epochs claimed attempts crashes owners leases due_ats cancelling "
     "trimmed lines failures notes results result_untils ended_ats was_due_ats keep_untils",
     "redrive_jobs": "ids states first_ats epochs claimed attempts crashes expires_ats keys "

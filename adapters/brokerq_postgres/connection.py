@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.abc import Buffer
+from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import ConnStatus, Format
 from psycopg.rows import TupleRow
@@ -32,9 +32,18 @@ class InstantLoader(Loader):
 
     format = Format.BINARY
 
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._last = 0
+        self._instant = _EPOCH
+
     def load(self, data: Buffer) -> datetime:
-        """Return the instant."""
-        return _EPOCH + timedelta(microseconds=_UNPACK(data)[0])
+        """Return the instant; the same again where it is, as those of a column often are."""
+        (micros,) = _UNPACK(data)
+        if micros != self._last:
+            self._instant = _EPOCH + timedelta(microseconds=micros)
+            self._last = micros
+        return self._instant
 
 
 async def prepare(connection: Connection) -> None:

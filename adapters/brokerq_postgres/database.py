@@ -121,15 +121,20 @@ class Database:
                 cursor = connection.cursor(binary=True)
                 sent = True
                 await cursor.execute(statement, values)
-                return await cursor.fetchall() if cursor.description else []
+                return [] if cursor.rownumber is None else await cursor.fetchall()
         except IN_THE_WAY:
             raise
         except (psycopg.Error, PoolTimeout) as exc:
             raise translate(exc, self.options.place, committing=sent) from exc
 
-    async def change(self, run: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def change(
+        self,
+        run: Callable[[Transaction], Awaitable[T]],
+        *,
+        again: tuple[type[Exception], ...] = AGAIN,
+    ) -> T:
         """Run it in a transaction; again from the start where another one was in its way."""
-        return await self._insist(lambda: self._change(run), AGAIN)
+        return await self._insist(lambda: self._change(run, again), again)
 
     async def _insist(
         self, attempt: Callable[[], Awaitable[T]], again: tuple[type[Exception], ...]
@@ -144,7 +149,9 @@ class Database:
         assert error is not None  # noqa: S101 - there is at least one try
         raise translate(error, self.options.place) from error
 
-    async def _change(self, run: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def _change(
+        self, run: Callable[[Transaction], Awaitable[T]], again: tuple[type[Exception], ...]
+    ) -> T:
         outcome: list[T] = []
         try:
             async with self._connection() as connection:
@@ -152,7 +159,7 @@ class Database:
                 error = await self._run(connection, transaction, run, outcome)
                 if error is not None:
                     raise error
-        except AGAIN:
+        except again:
             raise
         except (psycopg.Error, PoolTimeout) as exc:
             committing = bool(outcome)
@@ -167,19 +174,28 @@ class Database:
         run: Callable[[Transaction], Awaitable[T]],
         outcome: list[T],
     ) -> Exception | None:
-        """Run and commit; return what went wrong, everything that was sent having been answered."""
+        """Run and commit; return what went wrong, everything that was sent having been answered.
+
+        At the end of a pipeline psycopg sends a Flush, after the last Sync. Nothing answers it, but
+        a pooler assigns a server's connection for it, and takes it back only after what this client
+        sends next: so the transaction has to go on beyond the pipeline there.
+        """
+        pooled = self.options.pooled
         async with connection.pipeline() as pipeline:
             try:
                 await connection.execute(_BEGIN)
-                if self.options.pooled:
+                if pooled:
                     await transaction.send("bound_transaction", self.options.timeouts)
                 outcome.append(await run(transaction))
-                await connection.execute(b"COMMIT")
+                if not pooled:
+                    await connection.execute(b"COMMIT")
                 await pipeline.sync()
             except Exception as exc:  # noqa: BLE001 - returned, to be raised outside
                 with suppress(psycopg.Error):  # of what came after, which was not done
                     await pipeline.sync()
                 return exc
+        if pooled:
+            await connection.execute(b"COMMIT")
         return None
 
     @asynccontextmanager

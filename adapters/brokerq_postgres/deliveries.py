@@ -89,7 +89,7 @@ def _returning(returned: Sequence[tuple[Settling, int | None]], holder: Holder) 
 
 
 def _ids(settling: Sequence[Settling], holder: Holder) -> dict[str, object]:
-    return {"ids": scalars(one.id for one in settling), "holder": holder.number}
+    return {"ids": scalars([one.id for one in settling]), "holder": holder.number}
 
 
 def _replacing(replaced: Sequence[tuple[Settling, int, Message]], holder: Holder) -> Values:

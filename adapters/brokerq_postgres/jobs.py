@@ -65,6 +65,7 @@ def _claim(ledger: Ledger, wanted: Claim, fence: int) -> ClaimAnswer:
         lease=wanted.lease,
         fence=fence,
         now=ledger.now,
+        early=wanted.early,
     )
     if record is None:
         return answer

@@ -20,7 +20,7 @@ from brokerq.errors import CapabilityError, RefusedError
 from brokerq_postgres.database import Database
 from brokerq_postgres.errors import AGAIN, LostRaceError, in_the_way, translate
 from brokerq_postgres.listening import announcement
-from brokerq_postgres.program import Pipe, Program
+from brokerq_postgres.program import Program
 from brokerq_postgres.queries import Queries
 from brokerq_postgres.transaction import Answer, Transaction, Values
 
@@ -102,8 +102,13 @@ async def _run_guarded(
     transaction = Joined(program, database.queries, database.app)
     outcome: list[T] = []
     error: Exception | None = None
+    pipelined = program.pipelined
+    if not pipelined:
+        _check_status(program)
     async with program.pipeline() as pipe:
-        await _check_status(program, pipe)
+        if pipelined:
+            await pipe.sync()  # the status is not known before
+            _check_status(program)
         try:
             await program.send(b"SAVEPOINT brokerq")
             outcome.append(await _run(transaction, database, run))
@@ -121,10 +126,8 @@ async def _run_guarded(
     raise error
 
 
-async def _check_status(program: Program, pipe: Pipe) -> None:
+def _check_status(program: Program) -> None:
     """Raise `RefusedError` where no transaction is open and none begins by itself."""
-    if program.pipelined:
-        await pipe.sync()
     if program.status == TransactionStatus.INERROR:
         raise RefusedError("the connection's transaction has failed: roll it back first")
     if program.status == TransactionStatus.IDLE and program.autocommit:

@@ -168,6 +168,7 @@ class Ledger:
             record.fence,
             record.owner,
             record.lease_until,
+            record.due_at,
             self._long.get(record.id),
             step(record.state, self.micros, record.attempts, None),
         )

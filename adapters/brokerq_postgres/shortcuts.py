@@ -6,30 +6,46 @@ left is done in the general way. The tests hold the two to each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import psycopg
 
 from brokerq.errors import BrokerqError
-from brokerq.records import Claimed, Record, State
-from brokerq.store import Claim, Finish, NewJob
-from brokerq_postgres import outgoing
+from brokerq.records import Claimed, State
+from brokerq.store import Claim, Finish
 from brokerq_postgres.database import Database
-from brokerq_postgres.outgoing import MessageRow
-from brokerq_postgres.transaction import Values
+from brokerq_postgres.errors import IN_THE_WAY
+from brokerq_postgres.plain import Batch, Jobs, read_jobs
+from brokerq_postgres.topology import LaneRows
+from brokerq_postgres.transaction import Rows, Transaction, Values
 from brokerq_postgres.wire import (
     bounded,
     escape,
+    once,
     scalars,
+    some,
     span,
     texts,
     unescape,
     unescape_or_null,
-    write_json,
 )
 
 _MOST = 4_096
 """A worker holds a few hundred jobs; more than these are of jobs that it has lost."""
+_TOGETHER = 250
+"""So many jobs are published by one statement; of more, the first are sent at once."""
+
+
+_NO_RESULT = -1
+
+
+_Known = tuple[str, Claimed, str | None]
+"""Who has claimed a job here, with what answer, and its key: true as long as the fence holds."""
+
+
+class _NotPlainError(Exception):
+    """Among the jobs is one that cannot be published by the statement."""
 
 
 class Shortcuts:
@@ -37,88 +53,114 @@ class Shortcuts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._claimed: dict[str, Record] = {}
+        self._claimed: dict[str, _Known] = {}
 
-    async def publish(self, jobs: Sequence[NewJob], rows: Sequence[MessageRow]) -> bool:
+    async def publish(self, jobs: Jobs, lanes: LaneRows) -> bool:
         """Publish and record jobs; False: nothing was done, some are not as new as they seem."""
-        if outgoing.is_ordered(rows) or any(job.head.key is not None for job in jobs):
-            return False
-        values = {**_records(jobs), **outgoing.columns(rows), "app": self._database.app}
+        database = self._database
         try:
-            await self._database.fetch("publish_jobs", values)
+            if len(jobs) <= _TOGETHER:
+                batch = _read(jobs, lanes)
+                values = {**batch.values, "app": database.app}
+                await database.fetch("publish_jobs", values)
+                database.wakeup.announce(batch.touched)
+            else:
+                await database.change(lambda t: _publish(t, jobs, lanes), again=IN_THE_WAY)
+        except _NotPlainError:
+            return False
         except BrokerqError as exc:
             if isinstance(exc.__cause__, psycopg.errors.UniqueViolation):
                 return False
             raise
-        self._database.wakeup.announce(outgoing.touched(rows))
         return True
 
     async def claim(self, claims: Sequence[Claim]) -> dict[int, Claimed]:
         """Claim what waits and is due; return the answers by position."""
+        if not claims:
+            return {}
         first: dict[str, int] = {}
         for position, wanted in enumerate(claims):
             first.setdefault(bounded(wanted.job.head.id), position)
-        if len({(wanted.owner, wanted.lease) for wanted in claims}) != 1:
+        owner, lease = claims[0].owner, claims[0].lease
+        if any(wanted.owner != owner or wanted.lease != lease for wanted in claims):
             return {}
         ids = sorted(first)  # for the order of the locks
-        heads = [claims[first[job_id]].job.head for job_id in ids]
+        ours = [claims[first[job_id]] for job_id in ids]
+        heads = [each.job.head for each in ours]
         values = {
             "app": self._database.app,
-            "owner": escape(claims[0].owner),
-            "lease": claims[0].lease.total_seconds(),
+            "owner": escape(owner),
+            "lease": lease.total_seconds(),
             "ids": texts(ids),
-            "epochs": scalars(head.epoch for head in heads),
-            "attempts": scalars(head.attempts for head in heads),
-            "crashes": scalars(head.crashes for head in heads),
-            "kept": scalars(head.not_before is None for head in heads),
+            "epochs": scalars(once([head.epoch for head in heads])),
+            "attempts": scalars(once([head.attempts for head in heads])),
+            "crashes": scalars(once([head.crashes for head in heads])),
+            "kept": scalars(once([head.not_before is None for head in heads])),
+            "early": scalars(once([each.early for each in ours])),
         }
-        answers: dict[int, Claimed] = {}
-        for row in await self._database.fetch("take_ready_jobs", values):
-            job_id, fence, epoch, attempts, crashes, first_at, expires_at, redrives, key, at = row
-            answer = Claimed(fence, epoch, attempts, crashes, first_at, expires_at, redrives, at=at)
-            position = first[unescape(job_id)]
-            answers[position] = answer
-            self._remember(claims[position], answer, unescape_or_null(key))
-        return answers
-
-    def _remember(self, claim: Claim, answer: Claimed, key: str | None) -> None:
-        if len(self._claimed) >= _MOST:
+        rows = await self._database.fetch("take_ready_jobs", values)
+        if len(self._claimed) + len(rows) > _MOST:
             self._claimed.clear()
-        job_id = claim.job.head.id
-        self._claimed[job_id] = Record(  # by position, as it is for every delivery
-            job_id,
-            State.RUNNING,
-            answer.first_at,
-            answer.epoch,
-            True,  # noqa: FBT003
-            answer.attempts,
-            answer.crashes,
-            answer.fence,
-            claim.owner,
-            key=key,
-        )
+        return self._answers(rows, claims, first)
+
+    def _answers(
+        self, rows: Rows, claims: Sequence[Claim], first: Mapping[str, int]
+    ) -> dict[int, Claimed]:
+        """Return the answers by position, and remember them."""
+        answers: dict[int, Claimed] = {}
+        # The last one's is when all were claimed, and nearest to when it is compared.
+        at = datetime.fromtimestamp(rows[-1][-1], UTC) if rows else None
+        for job_id, fence, epoch, attempts, crashes, first_at, expires_at, redrives, key, _ in rows:
+            position = first[unescape(job_id)]
+            answer = answers[position] = Claimed(
+                fence, epoch, attempts, crashes, first_at, expires_at, redrives, None, at
+            )
+            head, owner = claims[position].job.head, claims[position].owner
+            self._claimed[head.id] = owner, answer, unescape_or_null(key)
+        return answers
 
     async def finish(self, finishes: Sequence[Finish]) -> set[int]:
         """Record plain successes of jobs that were claimed here; return their positions."""
+        plain: dict[str, tuple[int, Finish, _Known]] = {}
         if len({verdict.holding.id for verdict in finishes}) < len(finishes):
             return set()
-        plain: dict[str, tuple[int, Finish, Record]] = {}
         for position, verdict in enumerate(finishes):
-            record = self._claimed.pop(verdict.holding.id, None)
-            if record is not None and _is_plain(verdict, record):
-                plain[verdict.holding.id] = position, verdict, record
-        if not plain or len({record.owner for _, _, record in plain.values()}) != 1:
+            job_id = verdict.holding.id
+            known = self._claimed.pop(job_id, None)
+            if known is not None and _is_plain(verdict, known[0], known[1].fence):
+                plain[job_id] = position, verdict, known
+        owners = {owner for _, _, (owner, _, _) in plain.values()}
+        if len(owners) != 1:
             return set()
         values = _successes([plain[job_id][1:] for job_id in sorted(plain)])
         rows = await self._database.fetch("succeed_jobs", {**values, "app": self._database.app})
+        if len(rows) == len(plain):
+            return {position for position, _, _ in plain.values()}
         return {plain[unescape(job_id)][0] for (job_id,) in rows}
 
 
-def _is_plain(verdict: Finish, record: Record) -> bool:
+async def _publish(transaction: Transaction, jobs: Jobs, lanes: LaneRows) -> None:
+    """Put the next jobs together while the server works on those before them."""
+    for start in range(0, len(jobs), _TOGETHER):
+        batch = _read(jobs[start : start + _TOGETHER], lanes)
+        await transaction.send("publish_jobs", {**batch.values, "app": transaction.app})
+        for lane, seconds in batch.touched.items():
+            transaction.touch(lane, seconds)
+
+
+def _read(jobs: Jobs, lanes: LaneRows) -> Batch:
+    batch = read_jobs(jobs, lanes)
+    if batch is None:
+        raise _NotPlainError
+    return batch
+
+
+def _is_plain(verdict: Finish, owner: str, fence: int) -> bool:
     holding = verdict.holding
     return (
-        verdict.state == State.SUCCEEDED
-        and (holding.owner, holding.fence) == (record.owner, record.fence)
+        verdict.state is State.SUCCEEDED
+        and holding.owner == owner
+        and holding.fence == fence
         and verdict.failure is None
         and verdict.note is None
         and not verdict.log
@@ -126,39 +168,21 @@ def _is_plain(verdict: Finish, record: Record) -> bool:
     )
 
 
-def _successes(plain: Sequence[tuple[Finish, Record]]) -> Values:
+def _successes(plain: Sequence[tuple[Finish, _Known]]) -> Values:
     verdicts = [verdict for verdict, _ in plain]
-    results = [verdict.result for verdict in verdicts]
+    windows = once([verdict.window for verdict in verdicts])
+    results = once([verdict.result for verdict in verdicts])
+    ttls = once([_NO_RESULT if one.result is None else span(one.result_ttl) for one in verdicts])
     return {
         "owner": escape(verdicts[0].holding.owner),
         "ids": texts([verdict.holding.id for verdict in verdicts]),
-        "fences": scalars(verdict.holding.fence for verdict in verdicts),
-        "attempts": scalars(record.attempts + verdict.attempt for verdict, record in plain),
-        "windows": scalars(span(verdict.window) for verdict in verdicts),
-        "results": results if any(result is not None for result in results) else None,
-        "result_ttls": scalars(
-            None if verdict.result is None else span(verdict.result_ttl) for verdict in verdicts
+        "fences": scalars([verdict.holding.fence for verdict in verdicts]),
+        "attempts": scalars(
+            once([claimed.attempts + one.attempt for one, (_, claimed, _) in plain])
         ),
-        "keys": texts([record.key for _, record in plain]),
-    }
-
-
-def _records(jobs: Sequence[NewJob]) -> dict[str, object]:
-    heads = [job.head for job in jobs]
-    return {
-        "ids": texts([bounded(head.id) for head in heads]),
-        "first_ats": scalars(head.first_at for head in heads),
-        "epochs": scalars(head.epoch for head in heads),
-        "attempts": scalars(head.attempts for head in heads),
-        "crashes": scalars(head.crashes for head in heads),
-        "not_befores": scalars(head.not_before for head in heads),
-        "waits": scalars(span(job.delay) if job.delay else None for job in jobs),
-        "expires_ats": scalars(head.expires_at for head in heads),
-        "redrives": scalars(head.redrives for head in heads),
-        "jobs": texts([head.job for head in heads]),
-        "queues": texts([job.queue for job in jobs]),
-        "levels": texts([job.level for job in jobs]),
-        "tags": texts([write_json(head.tags) if head.tags else None for head in heads]),
-        "correlations": texts([head.correlation for head in heads]),
-        "causes": texts([head.cause for head in heads]),
+        "windows": scalars([span(window) for window in windows]),
+        # An array of nothing but NULL has no type for psycopg.
+        "results": None if results == [None] else results,
+        "result_ttls": scalars(ttls),
+        "keys": texts(some([key for _, (_, _, key) in plain])),
     }

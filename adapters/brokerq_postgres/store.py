@@ -77,8 +77,7 @@ class PostgresStore(Store, Colocated, Transactional):
 
     async def claim(self, claims: Sequence[Claim]) -> Sequence[ClaimAnswer]:
         self._require_open()
-        answers: dict[int, ClaimAnswer] = {}
-        answers.update(await self._shortcuts.claim(claims))
+        answers: dict[int, ClaimAnswer] = {**await self._shortcuts.claim(claims)}
         left = [position for position in range(len(claims)) if position not in answers]
         if left:
             others = [claims[position] for position in left]
@@ -208,6 +207,17 @@ class PostgresStore(Store, Colocated, Transactional):
         self, jobs: Sequence[tuple[NewJob, Outgoing]]
     ) -> Sequence[ReserveAnswer]:
         self._require_open()
+        try:
+            lanes = self._topology.known or await self._topology.look()
+            if await self._shortcuts.publish(jobs, lanes):
+                return [Reserved(id=new.head.id) for new, _ in jobs]
+            return await self._publish_by_the_rules(jobs)
+        except (ConnectionLostError, StorageError) as exc:
+            raise outgoing.failed(jobs, exc) from exc
+
+    async def _publish_by_the_rules(
+        self, jobs: Sequence[tuple[NewJob, Outgoing]]
+    ) -> list[ReserveAnswer]:
         messages = [message for _, message in jobs]
         batch = outgoing.prepare(messages, self._topology.known)
         if batch.undeclared:
@@ -216,14 +226,9 @@ class PostgresStore(Store, Colocated, Transactional):
             refusal = outgoing.refusal(messages, batch.undeclared)
             raise PublishError(refusal, failed=range(len(messages)))
         new = [job for job, _ in jobs]
-        try:
-            if await self._shortcuts.publish(new, batch.rows):
-                return [Reserved(id=job.head.id) for job in new]
-            return await self._change(
-                lambda transaction: publishing.publish(transaction, new, batch.rows)
-            )
-        except (ConnectionLostError, StorageError) as exc:
-            raise outgoing.failed(messages, exc) from exc
+        return await self._change(
+            lambda transaction: publishing.publish(transaction, new, batch.rows)
+        )
 
     def join_sync(
         self, connection: object, jobs: Sequence[tuple[NewJob, Outgoing]], *, outbox: bool

@@ -11,11 +11,13 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import cast
+from typing import TypeVar, cast
 
 from brokerq.broker import Outgoing
 from brokerq.message import Message
 from brokerq.sql import columns, size
+
+T = TypeVar("T")
 
 MAX_BODY = 16 * 1024 * 1024
 
@@ -93,6 +95,19 @@ def texts(values: Sequence[str | None]) -> str:
 def scalars(values: Iterable[float | bool | datetime | None]) -> str:
     """Return an array of numbers, truths or instants as PostgreSQL reads it."""
     return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"
+
+
+def once(column: Sequence[T]) -> Sequence[T]:
+    """Return only the first value if all are the same; of a column without NULL.
+
+    Statements that take it so put that value wherever the array has ended.
+    """
+    return column[:1] if column.count(column[0]) == len(column) else column
+
+
+def some(column: Sequence[T | None]) -> Sequence[T | None]:
+    """Return nothing if all values are NULL, as PostgreSQL finds them where an array has ended."""
+    return () if column.count(None) == len(column) else column
 
 
 def arrays(

@@ -75,7 +75,7 @@ class OutboxStore:
 def outbox_store(driver: str, folder: Path) -> Generator[OutboxStore]:
     """Yield a store of one's own: a file in the folder, or a schema of the server's."""
     if driver == "sqlite3":
-        due = "UPDATE outbox SET due_at = 0, ready_at = 0"
+        due = "UPDATE brokerq_outbox SET due_at = 0, ready_at = 0"
         yield OutboxStore(driver, f"sqlite:///{folder}/records.db", "", due)
         return
     with own_schema() as url:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
 from brokerq_postgres.jobs import claim as claim_by_the_rules
+from brokerq_postgres.outgoing import prepare
+from brokerq_postgres.publishing import publish as publish_by_the_rules
 from brokerq_postgres.shortcuts import Shortcuts
 
+from brokerq.broker import Lane, Outgoing
+from brokerq.errors import PublishError
 from brokerq.message import Message
-from brokerq.records import Claimed, Record, State
+from brokerq.records import Claimed, Record, Reserved, State
 from brokerq.store import Claim, Finish, Holding, NewJob
 from brokerq.wire import Head, write_headers
-from tests.live.postgres_place import Place, open_place
+from tests.live.postgres_place import LANE, Place, open_place
 from tests.services.postgres import own_schema
 
 LEASE = timedelta(hours=1)
@@ -176,3 +181,100 @@ async def test_a_success_is_recorded_alike_either_way(schema: str) -> None:
             assert list(await store.finish([verdict])) == [State.SUCCEEDED]
             views += place.run(SUCCEEDED)
     assert views[0] == views[1]
+
+
+PUBLISHED = """
+    SELECT
+        jobs.id, jobs.state, first_at, jobs.epoch, claimed, attempts, crashes, fence, owner,
+        lease_until, jobs.due_at > ready_at + interval '30 s',
+        jobs.due_at < ready_at - interval '30 s', ready_at < now() + interval '90 s',
+        ready_at < now() + interval '30 s', expires_at, key, redrives, cancelling, job,
+        jobs.queue, level, user_key, tags, correlation, cause, worker, split_part(history, ' ', 1),
+        split_part(history, ' ', 3), ended_at, tenant, order_key, deliveries, holder,
+        messages.due_at = ready_at, messages.headers, messages.body, payloads.headers,
+        payloads.body, rank() OVER (ORDER BY messages.id)
+    FROM {schema}.jobs
+    JOIN {schema}.payloads ON payloads.app = jobs.app AND payloads.id = jobs.id
+    LEFT JOIN {schema}.messages ON messages.job_id = jobs.id
+        AND lane IN (
+            SELECT lanes.id FROM {schema}.lanes JOIN {schema}.queues ON queues.id = lanes.queue
+            WHERE queues.app = {app}
+        )
+    WHERE jobs.app = {app} ORDER BY jobs.id
+"""
+
+
+def published(count: int, *, alike: bool) -> list[tuple[NewJob, Outgoing]]:
+    """Return jobs that differ in nothing but id and payload, or in everything they may."""
+    made: list[tuple[NewJob, Outgoing]] = []
+    for number in range(count):
+        own = 0 if alike else number
+        kind = ("", "a", 'b"\\', "c\x00\ud800")[own % 4]
+        head = Head(
+            id=f"job-{number:04}" if alike else f"job-{number:04}{kind}" + "x" * (own % 3 * 700),
+            job=f"job{kind}",
+            first_at=PAST + timedelta(microseconds=own),
+            epoch=own % 3,
+            attempts=own % 5,
+            crashes=own % 2,
+            not_before=(None, PAST, FUTURE)[own % 3],
+            expires_at=(None, FUTURE)[own % 2],
+            cause=kind or None,
+            correlation=None if alike else f"{kind}{own % 7}",
+            redrives=own % 2,
+            tags=(kind,) * (own % 3),
+        )
+        delay = timedelta(minutes=own % 4) if head.not_before is None else timedelta(0)
+        message = Message(headers=write_headers(head), body=str(number).encode())
+        new = NewJob(head=head, message=message, queue=LANE.queue, level=LANE.level, delay=delay)
+        tenant = kind or None
+        sent = Outgoing(lane=LANE, message=message, id=head.id, delay=delay, tenant=tenant)
+        made.append((new, sent))
+    return made
+
+
+@pytest.mark.parametrize("count", [1, 7, 600])
+@pytest.mark.parametrize("alike", [True, False])
+async def test_jobs_are_published_alike_either_way(schema: str, count: int, *, alike: bool) -> None:
+    jobs = published(count, alike=alike)
+    async with open_place(schema) as short, open_place(schema) as long:
+        lanes = await short.broker.topology.look()
+        assert await Shortcuts(short.database).publish(jobs, lanes)
+        rows = prepare([sent for _, sent in jobs], await long.broker.topology.look()).rows
+        news = [new for new, _ in jobs]
+        answers = await long.database.change(lambda t: publish_by_the_rules(t, news, rows))
+        assert all(isinstance(answer, Reserved) for answer in answers)
+        ours, theirs = short.run(PUBLISHED), long.run(PUBLISHED)
+        assert len(ours) == count
+        for one, other in zip(ours, theirs, strict=True):
+            assert one == other
+
+
+@pytest.mark.parametrize("known", [0, 300, 599])
+async def test_of_many_jobs_the_one_that_is_known_is_not_recorded_again(
+    schema: str, known: int
+) -> None:
+    jobs = published(600, alike=True)
+    async with open_place(schema) as place:
+        await place.store.enqueue([jobs[known][0]])
+        (before,) = place.run(DIGESTS)
+        lanes = await place.broker.topology.look()
+        assert not await Shortcuts(place.database).publish(jobs, lanes)
+        assert place.run(DIGESTS) == [before]
+        assert list(await place.store.publish_recorded(jobs)) == [
+            Reserved(id=new.head.id) for new, _ in jobs
+        ]
+        assert before in place.run(DIGESTS)
+        rows = place.run(PUBLISHED)
+        assert len({row[-1] for row in rows}) == len(rows) == 600
+
+
+async def test_of_many_jobs_none_is_published_where_one_cannot_be(schema: str) -> None:
+    jobs = published(600, alike=True)
+    new, sent = jobs[400]
+    jobs[400] = new, replace(sent, lane=Lane(queue="nobody's"))
+    async with open_place(schema) as place:
+        with pytest.raises(PublishError) as refused:
+            await place.store.publish_recorded(jobs)
+        assert set(refused.value.failed) == set(range(600))
+        assert place.run(PUBLISHED) == []

@@ -43,8 +43,8 @@ claimed AS (
     RETURNING due_at, id, order_key, job_id, deliveries, headers, body
 )
 SELECT
-    claimed.due_at, claimed.id, claimed.order_key, claimed.job_id, claimed.deliveries,
-    claimed.headers, claimed.body,
+    date_part('epoch', claimed.due_at), claimed.id, claimed.order_key, claimed.job_id,
+    claimed.deliveries, claimed.headers, claimed.body,
     coalesce(walked.cut_at, walked.last), walked.cut_at IS NULL AND walked.tenants < %(most)s,
     walked.others
 FROM (

@@ -8,11 +8,11 @@ WHERE ctid = ANY (
     ARRAY(
         SELECT ctid FROM {schema}.messages
         WHERE lane = %(lane)s AND tenant = %(tenant)s AND state = 0
-            AND ready_at >= %(since)s AND ready_at <= now()
+            AND ready_at >= to_timestamp(%(since)s) AND ready_at <= now()
         ORDER BY ready_at, id
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
     )
 )
     AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
-RETURNING due_at, id, order_key, job_id, deliveries, headers, body
+RETURNING date_part('epoch', due_at), id, order_key, job_id, deliveries, headers, body
