@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from brokerq.app import BrokerQ
     from brokerq.catalogue import Letter, LetterFilter, LetterState
     from brokerq.context import Context
-    from brokerq.engine.worker import Report
+    from brokerq.engine.report import Report
     from brokerq.errors import BrokerqError
     from brokerq.handle import JobHandle
     from brokerq.hooks import Event
@@ -37,7 +37,7 @@ _HOMES = {
     "LetterState": "catalogue",
     "Limits": "runtime",
     "Reject": "outcome",
-    "Report": "engine.worker",
+    "Report": "engine.report",
     "RetryAfter": "outcome",
     "RetryPolicy": "retry",
     "Snooze": "outcome",

@@ -103,9 +103,9 @@ class Lane:
     level: str = "normal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Outgoing:
-    """A message on its way to a lane.
+    """A message on its way to a lane. Not frozen, for the same reason as its message.
 
     Attributes:
         id: Job id, given to the broker as the message's own id.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 from brokerq.broker import Broker
 from brokerq.driver import async_driver_connection, driver_connection
@@ -19,8 +20,9 @@ from brokerq.errors import (
 from brokerq.hooks import Event
 from brokerq.joining import Joining
 from brokerq.joining import join as joining
-from brokerq.publishing import Parcel, Request, prepare, relabel
-from brokerq.record import Reserved
+from brokerq.parcels import Parcels, Sent
+from brokerq.publishing import Labels, Parcel, Request, prepare, relabel
+from brokerq.record import ReserveAnswer, Reserved
 from brokerq.runtime import Runtime
 from brokerq.store import Colocated, Store, Transactional
 from brokerq.tally import Published, Tally
@@ -37,6 +39,7 @@ class Client:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._colocated = _colocated(runtime.store, runtime.broker)
+        self._labels: Labels = {}
 
     async def publish(self, requests: Sequence[Request]) -> list[Published]:
         """Return when the broker has taken all of them; in the order given.
@@ -45,24 +48,28 @@ class Client:
         were then still published; a `PublishError` names those that were not by position.
         """
         runtime = self._runtime
-        parcels = self._prepare(requests)
+        parcels = self._parcels(requests)
         if runtime.store is None:
-            await runtime.broker.publish([parcel.outgoing for parcel in parcels])
-            published = [Published(parcel.outgoing.id, duplicate=False) for parcel in parcels]
+            await runtime.broker.publish([parcel.outgoing for parcel in parcels.all()])
+            published = [Published(parcel.outgoing.id, duplicate=False) for parcel in parcels.all()]
         else:
             published = await self._publish_recorded(runtime.store, parcels)
         await self._tell(parcels, published)
         return published
 
-    def _prepare(self, requests: Sequence[Request]) -> list[Parcel]:
+    def _parcels(self, requests: Sequence[Request]) -> Parcels:
         runtime = self._runtime
-        return prepare(
+        return Parcels(
             requests,
-            runtime.registry,
-            runtime.broker.capabilities,
-            new_id=runtime.new_id,
-            now=runtime.clock.now(),
-            outbox=runtime.store is not None,
+            partial(
+                prepare,
+                registry=runtime.registry,
+                capabilities=runtime.broker.capabilities,
+                new_id=runtime.new_id,
+                now=runtime.clock.now(),
+                outbox=runtime.store is not None,
+                labels=self._labels,
+            ),
         )
 
     async def join(self, connection: object, requests: Sequence[Request]) -> list[Published]:
@@ -96,32 +103,27 @@ class Client:
     def _joining(self, requests: Sequence[Request]) -> tuple[Transactional, Joining]:
         store = _transactional(self._runtime.store)
         shared = self._colocated is not None
-        return store, joining(self._prepare(requests), shared=shared, relabel=self._relabel)
+        return store, joining(self._parcels(requests).all(), shared=shared, relabel=self._relabel)
 
-    async def _publish_recorded(self, store: Store, parcels: Sequence[Parcel]) -> list[Published]:
-        tally = Tally(parcels)
-        now = [place for place, parcel in enumerate(parcels) if not parcel.waits]
-        later = [place for place, parcel in enumerate(parcels) if parcel.waits]
-        if now:
-            if self._colocated is not None:
-                await self._publish_in_one(self._colocated, tally, now)
-            else:
+    async def _publish_recorded(self, store: Store, parcels: Parcels) -> list[Published]:
+        if self._colocated is not None and self._runtime.broker.capabilities.max_delay is None:
+            # None of them belongs into an outbox, so they may be made ready one after the other.
+            answers = await _publish_in_one(self._colocated, parcels)
+            tally = Tally(parcels.all())
+            tally.add(answers, range(len(parcels)))
+        else:
+            tally = Tally(parcels.all())
+            now = [place for place, parcel in enumerate(tally.parcels) if not parcel.waits]
+            later = [place for place, parcel in enumerate(tally.parcels) if parcel.waits]
+            if now and self._colocated is not None:
+                sent = [parcels[place] for place in now]
+                tally.add(await _publish_in_one(self._colocated, sent), now)
+            elif now:
                 await self._publish_in_steps(store, tally, now)
-        if later:
-            await self._schedule(store, tally, later)
+            if later:
+                await self._schedule(store, tally, later)
         await self._publish_left(store, tally)
         return tally.result()
-
-    async def _publish_in_one(
-        self, colocated: Colocated, tally: Tally, places: Sequence[int]
-    ) -> None:
-        parcels = [tally.parcels[place] for place in places]
-        try:
-            answers = await colocated.publish_recorded([(p.new, p.outgoing) for p in parcels])
-        except PublishError as exc:
-            tally.add_error(exc, places)
-        else:
-            tally.add_answers(answers, places)
 
     async def _schedule(self, store: Store, tally: Tally, places: Sequence[int]) -> None:
         parcels = [tally.parcels[place] for place in places]
@@ -216,7 +218,7 @@ class Client:
                 "published %d jobs, whose records will follow when they run: %s", len(parcels), exc
             )
 
-    async def _tell(self, parcels: Sequence[Parcel], published: Sequence[Published]) -> None:
+    async def _tell(self, parcels: Parcels, published: Sequence[Published]) -> None:
         hooks = self._runtime.registry.hooks
         if not hooks.wants("published"):
             return
@@ -228,12 +230,12 @@ class Client:
                         name="published",
                         at=now,
                         job_id=done.id,
-                        job=parcel.new.head.job,
-                        queue=parcel.new.queue,
+                        job=new.head.job,
+                        queue=new.queue,
                     ),
                     (),
                 )
-                for parcel, done in zip(parcels, published, strict=True)
+                for (new, _), done in zip(parcels, published, strict=True)
                 if not done.duplicate
             ]
         )
@@ -241,6 +243,15 @@ class Client:
 
 def _colocated(store: object, broker: Broker) -> Colocated | None:
     return store if isinstance(store, Colocated) and store.shares(broker) else None
+
+
+async def _publish_in_one(
+    colocated: Colocated, jobs: Sequence[Sent]
+) -> Sequence[ReserveAnswer] | PublishError:
+    try:
+        return await colocated.publish_recorded(jobs)
+    except PublishError as exc:
+        return exc
 
 
 def _transactional(store: object) -> Transactional:

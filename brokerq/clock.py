@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 
@@ -35,10 +37,8 @@ class SystemClock(Clock):
         return _monotonic()
 
 
+_monotonic: Callable[[], float]
 if hasattr(time, "CLOCK_BOOTTIME"):  # Linux: also counts suspension, unlike CLOCK_MONOTONIC
-
-    def _monotonic() -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
+    _monotonic = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 else:
     _monotonic = time.monotonic

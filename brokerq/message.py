@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Message:
     """Headers and a body; brokers see nothing else.
+
+    Nobody changes one; it is not frozen because that would double the time that making it takes.
 
     Attributes:
         headers: Text by name. Names that begin with `bq-` are brokerq's, `x-` is not used, all

@@ -74,57 +74,92 @@ def prepare(
     new_id: Callable[[], str],
     now: datetime,
     outbox: bool,
+    labels: Labels | None = None,
 ) -> list[Parcel]:
     """Return what is to be sent.
 
     The message says when it may begin only if an instant was asked for, or if nobody keeps the
-    whole of its delay: not the broker, and there is no `outbox` either. Raises `UnknownQueueError`,
+    whole of its delay: not the broker, and there is no `outbox` either. `labels` are kept from call
+    to call with the same registry, capabilities and outbox. Raises `UnknownQueueError`,
     `CapabilityError` or `BodyTooLargeError`: nothing is weakened.
     """
+    labels = {} if labels is None else labels
     parcels: list[Parcel] = []
-    labelled: Request | None = None
-    label: _Label | None = None
+    label: Label | None = None
     for request in requests:
-        if label is None or labelled is None or not _are_alike(request, labelled):
-            label = _label(request, registry, capabilities, now=now, outbox=outbox)
-            labelled = request
+        if label is None or not _fits(label, request):
+            label = labels.get(request.job)
+            if label is not None and _fits(label, request) and _lasts(label, registry):
+                label = _at(label, now)
+            else:
+                label = _label(request, registry, capabilities, now=now, outbox=outbox)
+                if request.job in registry.jobs:  # others may have ever new names
+                    labels[request.job] = label
         parcels.append(_pack(request, label, new_id()))
     return parcels
 
 
-class _Label(NamedTuple):
-    """What the jobs of one call have in common; of many jobs it is made once.
+class Label(NamedTuple):
+    """What jobs that are published alike have in common.
 
     Attributes:
+        request: One of them.
+        queue: As the registry knew it; None: not at all.
         head: Without id, key and fingerprint.
         headers: What that says.
-        fits: How long a body surely fits, with a key; None: any.
+        delay: As it was asked for.
+        sent: As the broker is asked for it.
+        own: As it is recorded.
+        room: How long a body surely fits, with a key; None: any.
     """
 
+    request: Request
+    queue: Queue | None
     head: Head
     headers: Mapping[str, str]
     lane: Lane
     delay: timedelta
+    sent: timedelta
+    own: timedelta
     can: Capabilities
-    fits: int | None
+    room: int | None
 
 
-def _are_alike(one: Request, other: Request) -> bool:
-    return one.options is other.options and (one.job, one.queue, one.priority, one.tags) == (
-        other.job,
-        other.queue,
-        other.priority,
-        other.tags,
-    )
+Labels = dict[str, Label]
+"""The last one of each job."""
+
+
+def _fits(label: Label, request: Request) -> bool:
+    other = label.request
+    return request.options is other.options and (
+        request.job,
+        request.queue,
+        request.priority,
+        request.tags,
+    ) == (other.job, other.queue, other.priority, other.tags)
+
+
+def _lasts(label: Label, registry: Registry) -> bool:
+    """Tell whether the label says the same now as when it was made."""
+    options = label.request.options
+    timeless = options.delay is None and options.at is None and options.deadline is None
+    return timeless and registry.queues.get(label.lane.queue) is label.queue
+
+
+def _at(label: Label, now: datetime) -> Label:
+    """Return the label of jobs that are published now; it lasts, so it has no delay."""
+    headers = {**label.headers, "bq-first-at": now.isoformat()}
+    return label._replace(head=label.head._replace(first_at=now), headers=headers)
 
 
 def _label(
     request: Request, registry: Registry, can: Capabilities, *, now: datetime, outbox: bool
-) -> _Label:
+) -> Label:
     options = request.options
     name = options.queue or request.queue
     priority = options.priority or request.priority
-    if request.job not in registry.jobs and name not in registry.queues:
+    known = registry.queues.get(name)
+    if request.job not in registry.jobs and known is None:
         # Published by name where the code is not at hand: the broker knows its queues.
         queue = Queue(spec=QueueSpec(name=name, levels=(priority or "normal",)))
     else:
@@ -152,41 +187,47 @@ def _label(
     headers = write_headers(head)
     characters = _LONGEST_IDENTITY + sum(map(len, headers)) + sum(map(len, headers.values()))
     # UTF-8 takes at most four bytes for one.
-    fits = None if can.max_body is None else can.max_body - 4 * characters
-    return _Label(head, headers, lane, delay, can, fits)
+    room = None if can.max_body is None else can.max_body - 4 * characters
+    sent, own = _delays(head, delay, can)
+    return Label(request, known, head, headers, lane, delay, sent, own, can, room)
 
 
-def _pack(request: Request, label: _Label, job_id: str) -> Parcel:
+def _delays(head: Head, delay: timedelta, can: Capabilities) -> tuple[timedelta, timedelta]:
+    """Return what the broker is asked for, and what is recorded of the delay."""
+    return within(delay, can.max_delay), delay if head.not_before is None else ZERO
+
+
+def _pack(request: Request, label: Label, job_id: str) -> Parcel:
     head, headers = of_another(label.head, label.headers, job_id, request.key, request.fingerprint)
     message = Message(headers=headers, body=request.body)
-    if label.fits is not None and len(request.body) > label.fits:
+    if label.room is not None and len(request.body) > label.room:
         _check_size(message, label.can.max_body, request.job)
-    return _parcel(head, message, label.lane, label.delay, label.can)
+    lane = label.lane
+    return Parcel(
+        NewJob(head, message, lane.queue, lane.level, label.own),
+        Outgoing(
+            lane=lane,
+            message=message,
+            id=job_id,
+            delay=label.sent,
+            order=head.order,
+            tenant=head.tenant,
+        ),
+        label.delay,
+    )
 
 
 def relabel(parcel: Parcel, capabilities: Capabilities, *, job_id: str, now: datetime) -> Parcel:
     """Return the same job under another id."""
-    head = parcel.new.head._replace(id=job_id)
+    new, outgoing = parcel.new, parcel.outgoing
+    head = new.head._replace(id=job_id)
     due = head.not_before
     delay = parcel.delay if due is None else max(ZERO, due - now)
-    message = Message(headers=write_headers(head), body=parcel.new.message.body)
-    return _parcel(head, message, parcel.outgoing.lane, delay, capabilities)
-
-
-def _parcel(
-    head: Head, message: Message, lane: Lane, delay: timedelta, can: Capabilities
-) -> Parcel:
-    own = delay if head.not_before is None else ZERO
+    sent, own = _delays(head, delay, capabilities)
+    message = Message(headers=write_headers(head), body=new.message.body)
     return Parcel(
-        NewJob(head, message, lane.queue, lane.level, own),
-        Outgoing(
-            lane=lane,
-            message=message,
-            id=head.id,
-            delay=within(delay, can.max_delay),
-            order=head.order,
-            tenant=head.tenant,
-        ),
+        new._replace(head=head, message=message, delay=own),
+        replace(outgoing, message=message, id=job_id, delay=sent),
         delay,
     )
 

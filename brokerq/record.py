@@ -35,6 +35,8 @@ class State(StrEnum):
 
 
 ENDED = frozenset({State.SUCCEEDED, State.DEAD, State.EXPIRED, State.CANCELLED, State.SKIPPED})
+RUNNING, SUCCEEDED = State.RUNNING, State.SUCCEEDED
+"""What every run looks at: until Python 3.12 a class needs 0.1 us to find a member by its name."""
 BURIED = frozenset({State.DEAD, State.EXPIRED})
 """The ends that leave a dead letter."""
 
@@ -76,12 +78,13 @@ class Record(NamedTuple):
         epoch: The newest epoch.
         claimed: Whether a delivery of that epoch was ever claimed.
         attempts: Attempts recorded; reset by a redrive, as crashes and first_at are.
-        crashes: Leases that lapsed while the job ran.
+        crashes: Leases that lapsed while the job surely ran.
         fence: Of the last claim.
         owner: Who holds the job, while it is reserved or running.
         lease_until: On the store's lease clock; zero where nobody holds it.
         due_at: When the job is due: by the store's clock, or as its message says. Not claimable
-            earlier, unless a first delivery is kept back by the broker alone.
+            earlier, unless a first delivery is kept back by the broker alone. Of a running job:
+            when it was claimed, if that was before it began.
         expires_at: Its deadline.
         key: Its idempotency key, scoped to the job's name; None: it holds none.
         redrives: How often it came back from the dead letters.
@@ -229,3 +232,16 @@ class Conflict:
 
 
 ReserveAnswer = Reserved | Held | Pending | Conflict
+
+
+def unrecorded(head: Head) -> Claimed:
+    """Return the claim of a job of which nothing is recorded: its message's word is taken."""
+    return Claimed(
+        fence=0,
+        epoch=head.epoch,
+        attempts=head.attempts,
+        crashes=head.crashes,
+        first_at=head.first_at,
+        expires_at=head.expires_at,
+        redrives=head.redrives,
+    )

@@ -22,6 +22,8 @@ from brokerq.duration import ZERO
 from brokerq.record import (
     BURIED,
     ENDED,
+    RUNNING,
+    SUCCEEDED,
     Busy,
     CancelAnswer,
     ClaimAnswer,
@@ -39,6 +41,7 @@ from brokerq.record import (
     Reserved,
     Stale,
     State,
+    unrecorded,
 )
 from brokerq.record_keys import is_conflict, key_after, key_is_free, scoped_key
 from brokerq.wire import Head
@@ -46,6 +49,8 @@ from brokerq.wire import Head
 __all__ = [
     "BURIED",
     "ENDED",
+    "RUNNING",
+    "SUCCEEDED",
     "Busy",
     "CancelAnswer",
     "ClaimAnswer",
@@ -105,22 +110,27 @@ def claim(  # noqa: PLR0911 - one return per rule
     lease: timedelta,
     fence: int,
     now: Now,
+    early: bool = False,
 ) -> tuple[ClaimAnswer, Record | None]:
     """Answer a delivery's claim; the record as it is to be written, or None: no change.
 
     `holder` is only looked at where there is no record: a job with a record has, or has lost, its
-    key by other rules. `fence` must be larger than any given before.
+    key by other rules. `fence` must be larger than any given before. Who takes over a lapsed lease
+    begins at once, whether or not it is to be `early`.
     """
     if record is None:
-        return _claim_new(holder, head, owner=owner, lease=lease, fence=fence, now=now)
+        answer, record = _claim_new(holder, head, owner=owner, lease=lease, fence=fence, now=now)
+        return answer, _early(record, now) if early else record
     if head.epoch < record.epoch and (record.claimed or record.state != State.RETRYING):
         return Stale(), None
     if record.state in ENDED:
         return _recorded(record, ZERO), None
-    if record.state == State.RUNNING:
+    if record.state == RUNNING:
         if record.lease_until > now.lease:
             return Busy(wait=timedelta(seconds=record.lease_until - now.lease)), None
-        record = record._replace(crashes=record.crashes + 1)
+        crashed = record.due_at is None  # else nobody knows whether it had begun
+        record = record._replace(crashes=record.crashes + crashed, due_at=None)
+        early = False
         if record.cancelling:
             cancelled = _end(record, State.CANCELLED)
             return _recorded(cancelled, ZERO), cancelled
@@ -129,9 +139,15 @@ def claim(  # noqa: PLR0911 - one return per rule
         wait = ZERO
     if head.epoch < record.epoch:  # the copy may never have been published: kill before follow-up
         return _recorded(record, wait), None
-    if wait and record.state != State.RUNNING:
+    if wait:
         return Busy(wait=wait), None
-    return _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+    answer, record = _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+    return answer, _early(record, now) if early else record
+
+
+def _early(record: Record, now: Now) -> Record:
+    """Return the record of a claim that is some milliseconds early."""
+    return record._replace(due_at=now.wall) if record.state == RUNNING else record
 
 
 def _is_kept_by_broker(record: Record, head: Head) -> bool:
@@ -143,19 +159,6 @@ def _is_kept_by_broker(record: Record, head: Head) -> bool:
         head.not_before is None
         and not record.claimed
         and record.state in {State.RESERVED, State.SCHEDULED}
-    )
-
-
-def unrecorded(head: Head) -> Claimed:
-    """Return the claim of a job of which nothing is recorded: its message's word is taken."""
-    return Claimed(
-        fence=0,
-        epoch=head.epoch,
-        attempts=head.attempts,
-        crashes=head.crashes,
-        first_at=head.first_at,
-        expires_at=head.expires_at,
-        redrives=head.redrives,
     )
 
 
@@ -183,7 +186,7 @@ def _take(
     # By position, as it is for every delivery: by name takes three times as long.
     taken = Record(
         record.id,
-        State.RUNNING,
+        RUNNING,
         first_at,
         epoch,
         True,  # noqa: FBT003
@@ -220,7 +223,7 @@ def holds(record: Record | None, *, owner: str, fence: int) -> bool:
     """Tell whether that owner still holds the job: nobody else has claimed it since."""
     return (
         record is not None
-        and record.state == State.RUNNING
+        and record.state == RUNNING
         and record.owner == owner
         and record.fence == fence
     )
@@ -296,7 +299,7 @@ def cancel(record: Record) -> tuple[CancelAnswer, Record | None]:
             CancelAnswer.CANCELLED if record.state == State.CANCELLED else CancelAnswer.TOO_LATE
         )
         return answer, None
-    if record.state == State.RUNNING:
+    if record.state == RUNNING:
         return CancelAnswer.REQUESTED, record._replace(cancelling=True)
     return CancelAnswer.CANCELLED, _end(record, State.CANCELLED)
 

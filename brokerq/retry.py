@@ -56,11 +56,14 @@ class RetryPolicy:
     on: ErrorMap = field(default_factory=dict[type[BaseException], ErrorVerdict])
     wait: WaitBaseT | None = None
     stop: StopBaseT | None = None
+    age_limit: timedelta = field(init=False, repr=False, compare=False)
+    """`max_age` as a `timedelta`."""
 
     def __post_init__(self) -> None:
         for name in ("initial", "max_delay", "max_age"):
             duration = to_timedelta(getattr(self, name), what=f"RetryPolicy.{name}")
             object.__setattr__(self, name, duration)
+        object.__setattr__(self, "age_limit", self.max_age)
         delays = tuple(to_timedelta(delay, what="RetryPolicy.delays") for delay in self.delays)
         object.__setattr__(self, "delays", delays)
         for name in ("max_attempts", "max_crashes"):
@@ -78,11 +81,6 @@ class RetryPolicy:
             raise ConfigurationError('RetryPolicy(backoff="list") and delays=[...] go together')
         if self.factor < 1:
             raise ConfigurationError("RetryPolicy.factor must be at least 1")
-
-    @property
-    def age_limit(self) -> timedelta:
-        """`max_age` as a `timedelta`."""
-        return to_timedelta(self.max_age)
 
 
 def delay_before(policy: RetryPolicy, *, attempts: int, random: Random) -> timedelta:

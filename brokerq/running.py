@@ -12,7 +12,7 @@ from brokerq.registry import Registry
 from brokerq.session import Session
 
 if TYPE_CHECKING:
-    from brokerq.engine.worker import Report
+    from brokerq.engine.report import Report
 
 
 class RunsJobs:

@@ -13,7 +13,8 @@ from brokerq import working
 from brokerq.broker import Batch, Handover, Release
 from brokerq.definition import Definition
 from brokerq.duration import ZERO
-from brokerq.engine.worker import Report, Worker
+from brokerq.engine.report import Report
+from brokerq.engine.worker import Worker
 from brokerq.errors import CapabilityError
 from brokerq.registry import Registry
 from brokerq.runtime import Runtime

@@ -54,12 +54,10 @@ def settle_finished(
     letter: Message | None,
 ) -> Verdict:
     """Return the verdict on the delivery whose run has just been recorded as `state`."""
+    if state in ENDED:
+        return Dead(message=letter or message) if state in BURIED else _ACK
     if state == State.RETRYING:
         return Reschedule(delay=delay, message=copy)
-    if state in BURIED:
-        return Dead(message=letter or message)
-    if state in ENDED:
-        return _ACK
     return Release(delay=delay)
 
 
@@ -115,6 +113,18 @@ def next_wait(waited: timedelta, *, first: timedelta, longest: timedelta) -> tim
 def longer_each_time(deliveries: int | None, *, first: timedelta, longest: timedelta) -> timedelta:
     """Return a wait that doubles with each delivery, where the broker counts them."""
     return min(first * (1 << min((deliveries or 1) - 1, 20)), longest)
+
+
+def apart(place: int, times: int, *, step: timedelta, longest: timedelta) -> timedelta:
+    """Return how long a job waits that came up together with others, but may not run beside them.
+
+    The first of them waits one step; any other longer, and twice as long with each of the `times`
+    that this has happened to it: so they part on a broker whose delays are coarse, too, or one that
+    is late.
+    """
+    if place == 0:
+        return step
+    return place * step + longer_each_time(times + 1, first=step, longest=longest)
 
 
 def settle_unclaimed(answer: ClaimAnswer, message: Message, *, deliveries: int | None) -> Verdict:

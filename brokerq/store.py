@@ -62,11 +62,14 @@ class Claim(NamedTuple):
 
     Attributes:
         owner: The worker; unique over all processes and restarts.
+        early: It begins some milliseconds later. Should the worker be lost before the job has
+            ended, nobody knows whether it had begun: no crash is counted.
     """
 
     job: NewJob
     owner: str
     lease: timedelta
+    early: bool = False
 
 
 class Holding(NamedTuple):
@@ -322,7 +325,8 @@ class Colocated(Protocol):
 
         A job without a key is always `Reserved`. Only `Reserved` ones were published; `Pending`
         also stands for a lapsed reservation, with no wait: reserve that one by itself. Raises what
-        `Broker.publish` raises; then nothing was published.
+        `Broker.publish` raises, and what `jobs` does: the later ones may only be made ready when
+        they are asked for. Then nothing was published.
         """
 
 

@@ -35,6 +35,13 @@ class Tally:
         self.left: dict[int, Pending] = {}
         self.errors: list[KeyConflictError | PublishError] = []
 
+    def add(self, answers: Sequence[ReserveAnswer] | PublishError, places: Sequence[int]) -> None:
+        """Note what came of the requests at these places."""
+        if isinstance(answers, PublishError):
+            self.add_error(answers, places)
+        else:
+            self.add_answers(answers, places)
+
     def add_answers(self, answers: Sequence[ReserveAnswer], places: Sequence[int]) -> None:
         """Note what a store answered about the requests at these places."""
         for place, answer in zip(places, answers, strict=True):

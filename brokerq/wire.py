@@ -164,22 +164,21 @@ def read_head(message: Message) -> Head:
     version = headers.get("bq-v", VERSION)
     if version != VERSION:
         raise WireError(f"wire version {version!r} is not known, only {VERSION!r} is")
-    values: dict[str, object] = {}
+    values = list(_ABSENT)
     user: dict[str, str] = {}
     for name, text in headers.items():
-        if not name.startswith(PREFIX):
+        found = _READERS.get(name)
+        if found is not None:
+            position, read = found
+            values[position] = read(name, text)
+        elif not name.startswith(PREFIX):
             user[name] = text
-            continue
-        field_and_reader = _READERS.get(name)
-        if field_and_reader is not None:
-            attribute, read = field_and_reader
-            values[attribute] = read(name, text)
     if user:
-        values["user"] = user
-    for required in ("id", "job", "first_at"):
-        if required not in values:
-            raise WireError(f"header bq-{required.replace('_', '-')} is missing")
-    return Head(**values)  # type: ignore[arg-type]  # every key is a field, typed as read
+        values[_USER] = user
+    for position, name in enumerate(_REQUIRED):
+        if values[position] is None:
+            raise WireError(f"header {name} is missing")
+    return Head._make(values)
 
 
 def _read_count(name: str, text: str) -> int:
@@ -191,6 +190,8 @@ def _read_count(name: str, text: str) -> int:
 def _read_instant(name: str, text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
+        if instant.tzinfo is UTC:  # as brokerq writes them
+            return instant
         return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise WireError(f"header {name} is not an instant: {text!r}") from None
@@ -214,17 +215,23 @@ def _read_budget(name: str, text: str) -> int:
 
 
 def _read_text(name: str, text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise WireError(f"header {name} is no text: {text!r}") from None
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise WireError(f"header {name} is no text: {text!r}") from None
     return text
 
 
-_READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
-    **{name: (attribute, _read_text) for name, attribute in _TEXTS.items()},
-    **{name: (attribute, _read_count) for name, attribute in _COUNTS.items()},
-    **{name: (attribute, _read_instant) for name, attribute in _INSTANTS.items()},
-    "bq-max-attempts": ("max_attempts", _read_budget),
-    "bq-tags": ("tags", _read_tags),
+_POSITIONS = {attribute: position for position, attribute in enumerate(Head._fields)}
+_READERS: dict[str, tuple[int, Callable[[str, str], object]]] = {
+    **{name: (_POSITIONS[attribute], _read_text) for name, attribute in _TEXTS.items()},
+    **{name: (_POSITIONS[attribute], _read_count) for name, attribute in _COUNTS.items()},
+    **{name: (_POSITIONS[attribute], _read_instant) for name, attribute in _INSTANTS.items()},
+    "bq-max-attempts": (_POSITIONS["max_attempts"], _read_budget),
+    "bq-tags": (_POSITIONS["tags"], _read_tags),
 }
+_REQUIRED = ("bq-id", "bq-job", "bq-first-at")
+"""The first fields, in order."""
+_ABSENT: tuple[object, ...] = tuple(Head._field_defaults.get(name) for name in Head._fields)
+_USER = _POSITIONS["user"]

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeVar
 from brokerq.duration import Duration, to_timedelta
 from brokerq.engine.idleness import Until
 from brokerq.engine.relay import Relay
-from brokerq.engine.worker import Report, Worker, WorkerOptions
+from brokerq.engine.report import Report
+from brokerq.engine.worker import Worker, WorkerOptions
 from brokerq.errors import ConfigurationError, ConnectionLostError
 from brokerq.explain import refuse_long_runs
 from brokerq.operations import store_of

@@ -12,6 +12,7 @@ from brokerq.errors import NotFoundError
 from brokerq.records import (
     BURIED,
     ENDED,
+    SUCCEEDED,
     CancelAnswer,
     ClaimAnswer,
     Claimed,
@@ -30,6 +31,8 @@ from brokerq_memory.letters import file_letter
 
 _LONGEST_LOG = 1_000
 _LONGEST_NOTE = 200
+_NOTHING = b"null"
+"""What most jobs return; there is nothing to be gained by forgetting it."""
 
 
 def claim(ledger: Ledger, claims: Sequence[Claim], now: Now) -> list[ClaimAnswer]:
@@ -53,6 +56,7 @@ def _claim(ledger: Ledger, wanted: Claim, now: Now) -> ClaimAnswer:
         lease=wanted.lease,
         fence=ledger.fence + 1,
         now=now,
+        early=wanted.early,
     )
     if record is not None:
         if entry is None:
@@ -127,10 +131,11 @@ def _finish(ledger: Ledger, verdict: Finish, now: Now) -> State | None:
         entry.log = (*entry.log, *verdict.log)[-_LONGEST_LOG:]
     state = record.state
     if state in ENDED:
-        if state == State.SUCCEEDED and verdict.result is not None:
+        if state == SUCCEEDED and verdict.result is not None:
             entry.result = verdict.result
             entry.result_until = now.wall + verdict.result_ttl
-            ledger.push(ledger.results, entry.result_until, record.id)
+            if verdict.result != _NOTHING:
+                ledger.push(ledger.results, entry.result_until, record.id)
         if state in BURIED and verdict.letter is not None:
             file_letter(ledger, entry, verdict.letter, now)
         ledger.end(entry, before, now, verdict.window)

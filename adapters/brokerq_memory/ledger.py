@@ -137,14 +137,14 @@ class Ledger:
         entry.ended_at = now.wall
         entry.was_due_at = before.due_at
         entry.until = None if window is None else now.wall + window
-        holder = self.holding(record)
+        holder = None if record.key is None else self.holding(record)
         if holder is not None:
             after = key_after(record, holder, window=window or ZERO, now=now)
             if after is None:
                 del self.keys[holder.key]
             else:
                 self.keys[holder.key] = after
-        newest = self.newest(record.id)
+        newest = self.newest(record.id) if record.id in self.letters else None
         if newest is None or newest.letter.state != LetterState.OPEN:
             self.push(self.ended, now.wall, record.id)
 

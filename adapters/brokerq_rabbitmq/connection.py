@@ -14,7 +14,7 @@ from brokerq_rabbitmq.options import Address, Options
 logger = logging.getLogger("brokerq.rabbitmq")
 
 FIRST_BACKOFF = 0.1
-LONGEST_BACKOFF = 30.0
+LONGEST_BACKOFF = 10.0
 _SOON = 1.0
 
 

@@ -1,7 +1,8 @@
-"""How much memory this process has."""
+"""The memory of this process."""
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -18,3 +19,12 @@ def resident_memory() -> int:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def keep_program() -> None:
+    """Have the garbage collector pass over what is in memory now: the program, which stays.
+
+    Looking through a large one takes a tenth of a second each time.
+    """
+    gc.collect()
+    gc.freeze()

@@ -15,11 +15,11 @@ from brokerq.app import BrokerQ
 from brokerq.cli.dump import dump_on_quit
 from brokerq.cli.exits import SIGNALLED, Exit
 from brokerq.cli.logs import configure_logs
-from brokerq.cli.memory import resident_memory
+from brokerq.cli.memory import keep_program, resident_memory
 from brokerq.cli.plan import WorkerPlan
 from brokerq.cli.shutdown import Shutdown, end_now, watch_supervisor
 from brokerq.cli.target import load_app
-from brokerq.engine.worker import Report
+from brokerq.engine.report import Report
 from brokerq.errors import ConfigurationError, ConnectionLostError
 from brokerq.settings import unknown_variables
 
@@ -97,6 +97,7 @@ async def _open(bq: BrokerQ, stop: asyncio.Event) -> None:
 
 async def _work(bq: BrokerQ, plan: WorkerPlan, stop: asyncio.Event) -> Report:
     await _open(bq, stop)
+    keep_program()
     _check_memory(plan.max_memory)
     _tell_start(bq, plan)
     return await bq.run_worker(

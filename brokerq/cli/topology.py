@@ -86,7 +86,7 @@ def show_permissions(*, reference: str | None, role: str | None, output: Format)
     backends, queues = _load(reference)
     broker = backends.broker
     if not isinstance(broker, Permissions):
-        raise CapabilityError("this broker grants no permissions: whoever reaches it may do all")
+        raise CapabilityError("this broker has no permissions for queues")
     roles = dict(cast("Permissions", broker).permissions(queues))
     if role is not None and role not in roles:
         raise click.BadParameter(

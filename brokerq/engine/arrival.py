@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from brokerq.broker import Delivery
+from brokerq.definition import Definition
 from brokerq.duration import ZERO
 from brokerq.engine.lanes import LaneReader
 from brokerq.engine.run import Run
@@ -18,15 +19,14 @@ from brokerq.registry import Registry
 from brokerq.store import Claim, NewJob
 from brokerq.wire import Head, WireError, adopt, read_head
 
-_WRITTEN_BY_BROKERQ = ("bq-id", "bq-job", "bq-first-at")
 
-
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Arrival:
     """A delivery whose headers were read.
 
     Attributes:
         unreadable: Why the headers cannot be read; `head` is then a makeshift.
+        early: Whether it is claimed before there is a slot for it.
     """
 
     source: LaneReader
@@ -34,6 +34,7 @@ class Arrival:
     message: Message
     head: Head
     unreadable: str | None = None
+    early: bool = False
 
 
 def read_arrival(
@@ -46,7 +47,8 @@ def read_arrival(
 ) -> Arrival:
     """Read the headers; what a message written by hand leaves out is filled in."""
     message = delivery.message
-    if not all(map(message.headers.get, _WRITTEN_BY_BROKERQ)):
+    said = message.headers.get
+    if not (said("bq-id") and said("bq-job") and said("bq-first-at")):  # written by hand
         queue = registry.queues.get(delivery.lane.queue)
         message = adopt(
             message,
@@ -55,22 +57,22 @@ def read_arrival(
             now=now,
         )
     try:
-        head = _keyed(read_head(message), message, registry)
+        head = read_head(message)
+        definition = registry.jobs.get(head.job)
+        if definition is not None and definition.idempotency_key is not None:
+            head = _keyed(head, message, definition)
     except WireError as exc:
         id_, job = (_as_text(message.headers.get(name, "")) for name in ("bq-id", "bq-job"))
         message = replace(message, headers={**message.headers, "bq-id": id_})
         head = Head(id=id_, job=job, first_at=now)
         unreadable = str(exc) if "bq-job" in message.headers else None
-        return Arrival(
-            source=source, delivery=delivery, message=message, head=head, unreadable=unreadable
-        )
-    return Arrival(source=source, delivery=delivery, message=message, head=head)
+        return Arrival(source, delivery, message, head, unreadable)
+    return Arrival(source, delivery, message, head)
 
 
-def _keyed(head: Head, message: Message, registry: Registry) -> Head:
+def _keyed(head: Head, message: Message, definition: Definition) -> Head:
     """Give a message written by hand the key that a publisher would have given it."""
-    definition = registry.jobs.get(head.job)
-    if definition is None or definition.idempotency_key is None or head.fingerprint is not None:
+    if head.fingerprint is not None:
         return head
     if head.key is not None:
         return head._replace(fingerprint=_fingerprint(message.body))
@@ -84,7 +86,8 @@ def _keyed(head: Head, message: Message, registry: Registry) -> Head:
 def claim_for(arrival: Arrival, *, owner: str, lease: timedelta) -> Claim:
     """Return the claim of an arrival."""
     lane = arrival.delivery.lane
-    return Claim(NewJob(arrival.head, arrival.message, lane.queue, lane.level), owner, lease)
+    job = NewJob(arrival.head, arrival.message, lane.queue, lane.level)
+    return Claim(job, owner, lease, arrival.early)
 
 
 def begin(
@@ -95,16 +98,16 @@ def begin(
     policy = registry.policy if definition is None else definition.retry
     if arrival.head.max_attempts is not None:
         policy = replace(policy, max_attempts=arrival.head.max_attempts, stop=None)
-    run = Run(
-        source=arrival.source,
-        delivery=arrival.delivery,
-        message=arrival.message,
-        head=arrival.head,
-        claimed=claimed,
-        policy=policy,
-        recorded=recorded,
-        ahead=ZERO if claimed.at is None else now - claimed.at,
-        definition=definition,
+    run = Run(  # by position, as it is for every delivery
+        arrival.source,
+        arrival.delivery,
+        arrival.message,
+        arrival.head,
+        claimed,
+        policy,
+        definition,
+        recorded,
+        ZERO if claimed.at is None else now - claimed.at,
     )
     if arrival.unreadable is not None:
         run.outcome = Unrunnable(reason="undecodable", detail=arrival.unreadable)

@@ -11,6 +11,7 @@ from brokerq.broker import Delivery, Release, Reschedule, Verdict
 from brokerq.clock import Clock
 from brokerq.context import Context
 from brokerq.decide import precheck
+from brokerq.definition import Definition
 from brokerq.duration import ZERO
 from brokerq.engine.arrival import Arrival, begin, claim_for, read_arrival
 from brokerq.engine.lanes import LaneReader
@@ -21,7 +22,7 @@ from brokerq.payload import UndecodableError
 from brokerq.record import Busy, ClaimAnswer, Claimed, State
 from brokerq.records import unrecorded
 from brokerq.registry import Registry
-from brokerq.settlement import in_reach, longer_each_time, next_wait, settle_unclaimed
+from brokerq.settlement import apart, in_reach, next_wait, settle_unclaimed
 from brokerq.store import Jobs
 
 logger = logging.getLogger("brokerq.worker")
@@ -32,6 +33,8 @@ OUTAGE_PAUSE = timedelta(seconds=1)
 LONGEST_OUTAGE_PAUSE = timedelta(minutes=1)
 APART = timedelta(seconds=1)
 LONGEST_APART = timedelta(minutes=1)
+MOST_FOLLOWERS = 50
+"""Duplicates of one running job that are held; each takes up room that other jobs could have."""
 
 
 class Intake:
@@ -63,22 +66,24 @@ class Intake:
         self._put_off: dict[str, int] = {}
 
     async def admit(
-        self, batch: Sequence[tuple[LaneReader, Delivery]]
+        self, batch: Sequence[tuple[LaneReader, Delivery]], *, slots: int
     ) -> tuple[list[Run], list[Run]]:
         """Return the runs to start, and those that ended without being started.
 
+        The first `slots` of the batch begin at once, the others are claimed early.
         Raises one of `OUTAGE` when the claims could not be made: everything that needs the
         store has then been given back.
         """
         now = self._clock.now()
         settle: defaultdict[LaneReader, list[tuple[Delivery, Verdict]]] = defaultdict(list)
         arrivals: list[Arrival] = []
-        for source, delivery in batch:
+        for place, (source, delivery) in enumerate(batch):
             arrival = read_arrival(source, delivery, self._registry, new_id=self._new_id, now=now)
+            arrival.early = place >= slots
             verdict = self._early_verdict(arrival, now)
             if verdict is not None:
                 settle[source].append((delivery, verdict))
-            elif not self._follow(arrival):
+            elif arrival.head.id not in self._running or not self._follow(arrival):
                 arrivals.append(arrival)
         runs: list[Run] = []
         held_until = self._clock.monotonic() + self._lease.total_seconds()
@@ -137,6 +142,8 @@ class Intake:
             return False
         if run.recorded and arrival.head.epoch > run.claimed.epoch:
             return False  # no duplicate but what follows: the run's verdict is recorded already
+        if run.recorded and len(run.followers) >= MOST_FOLLOWERS:
+            return False  # the record tells it to come again, so that it takes up no room here
         run.followers = (*run.followers, (arrival.source, arrival.delivery))
         return True
 
@@ -180,45 +187,45 @@ class Intake:
         return definition is not None and definition.on_store_error == "run"
 
     async def _sort(self, runs: list[Run], now: datetime) -> tuple[list[Run], list[Run]]:
-        start: list[Run] = []
-        ended: list[Run] = []
         for run in runs:
             if run.outcome is None:
                 run.outcome = precheck(run.claimed, run.policy, now=now - run.ahead)
             if run.outcome is None:
-                await self._prepare(run)
-        self._keep_apart([run for run in runs if run.outcome is None])
-        for run in runs:
-            (start if run.outcome is None else ended).append(run)
+                if run.definition is None:
+                    run.outcome = await self._unknown(run)
+                else:
+                    self._prepare(run, run.definition)
+        crashed = [run for run in runs if run.claimed.crashes and run.outcome is None]
+        last = [run for run in crashed if _has_one_crash_left(run)]
+        if last:
+            self._keep_apart(last)
+        start = [run for run in runs if run.outcome is None]
+        ended = [run for run in runs if run.outcome is not None]
         return start, ended
 
-    def _keep_apart(self, ready: Sequence[Run]) -> None:
+    def _keep_apart(self, last: Sequence[Run]) -> None:
         """Let no two jobs run side by side that would end with the next worker that is lost.
 
         Of all that ran together when a worker was lost one may be to blame, and they would come up
-        together each time. Apart, the innocent ones get through. Those put off come up one by one,
-        later each time; none is begun before, so that a crash now is not theirs.
+        together each time. Apart, the innocent ones get through. Those put off come up one by one;
+        none is begun before, so that a crash now is not theirs.
         """
-        last = [run for run in ready if _has_one_crash_left(run)]
         others = (run for run in self._running.values() if run not in last)
-        if len(last) > 1 or (last and any(map(_has_one_crash_left, others))):
-            for place, run in enumerate(last):
-                times = self._put_off[run.head.id] = self._put_off.get(run.head.id, 0) + 1
-                pause = longer_each_time(times, first=APART, longest=LONGEST_APART)
-                run.outcome = Unrunnable(
-                    reason="crash_loop",
-                    detail="waits: another job that was lost as often may be to blame",
-                    wait=place * APART + pause,
-                )
-        else:
-            for run in last:
-                self._put_off.pop(run.head.id, None)
-
-    async def _prepare(self, run: Run) -> None:
-        definition = run.definition
-        if definition is None:
-            run.outcome = await self._unknown(run)
+        beside_another = any(map(_has_one_crash_left, others))
+        if len(last) == 1 and not beside_another:
+            self._put_off.pop(last[0].head.id, None)
             return
+        for place, run in enumerate(last, start=int(beside_another)):
+            times = self._put_off.get(run.head.id, 0)
+            run.outcome = Unrunnable(
+                reason="crash_loop",
+                detail="waits: another job that was lost as often may be to blame",
+                wait=apart(place, times, step=APART, longest=LONGEST_APART),
+            )
+            if place > 0:
+                self._put_off[run.head.id] = times + 1
+
+    def _prepare(self, run: Run, definition: Definition) -> None:
         try:
             run.arguments = definition.signature.decode(run.message.body)
         except UndecodableError as exc:

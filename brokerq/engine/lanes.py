@@ -7,6 +7,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from itertools import compress
 from random import Random
 
 from brokerq.broker import Consumer, Delivery, Lane, Release, Verdict
@@ -15,7 +17,17 @@ from brokerq.errors import BrokerqError, ConnectionLostError
 logger = logging.getLogger("brokerq.worker")
 
 FIRST_BACKOFF = 0.1
-LONGEST_BACKOFF = 30.0
+LONGEST_BACKOFF = 10.0
+STEADY = 60.0
+"""Seconds that a consumer which was delivered nothing has to last, to count as one that works."""
+
+
+@dataclass(slots=True, eq=False)
+class _Unsettled:
+    """Verdicts that wait for their turn; with those before them they are carried out in one."""
+
+    verdicts: Sequence[tuple[Delivery, Verdict]]
+    answers: Sequence[bool]
 
 
 class LaneReader:
@@ -24,6 +36,7 @@ class LaneReader:
     Attributes:
         buffer: What was delivered and not begun.
         subscribed: Whether there is a consumer now.
+        held_up: Whether it does not read for want of room.
         broken: Done when the reading has ended for ever, with what ended it: a bug, never the
             broker.
     """
@@ -41,6 +54,7 @@ class LaneReader:
         self.lane = lane
         self.buffer: deque[Delivery] = deque()
         self.subscribed = False
+        self.held_up = False
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._open_consumer = open_consumer
         self._what = what or str(lane)
@@ -49,11 +63,11 @@ class LaneReader:
         self._random = random
         self._consumer: Consumer | None = None
         self._held: dict[Delivery, Consumer] = {}
-        self._unsettled: list[tuple[Delivery, Verdict]] = []
-        self._settled: set[Delivery] = set()
+        self._unsettled: list[_Unsettled] = []
         self._delivered = False
         self._go = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._draining = asyncio.Lock()
         self._receiving: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
 
@@ -97,7 +111,7 @@ class LaneReader:
                 self._lost(None)
             await self._unsubscribe()
             # What can be opened need not work.
-            if self._delivered or loop.time() - began > LONGEST_BACKOFF:
+            if self._delivered or loop.time() - began > STEADY:
                 backoff = FIRST_BACKOFF
             await asyncio.sleep(backoff * (0.5 + self._random.random()))
             backoff = min(backoff * 2, LONGEST_BACKOFF)
@@ -111,13 +125,13 @@ class LaneReader:
         assert consumer is not None  # noqa: S101 - set by _subscribe
         while True:
             room = self._room(self)
-            if room <= 0:
+            self.held_up = room <= 0
+            if self.held_up:
                 self._go.clear()
                 await self._go.wait()
                 continue
             deliveries = await consumer.receive(room)
-            for delivery in deliveries:
-                self._held[delivery] = consumer
+            self._held.update(dict.fromkeys(deliveries, consumer))
             self._delivered = True
             self.buffer.extend(deliveries)
             self._on_delivery()
@@ -144,29 +158,30 @@ class LaneReader:
         Waits for an extension that is under way, so that a delivery is never extended after it was
         given back, and for a settlement: what waits then is settled together.
         """
-        self._unsettled.extend(verdicts)
+        mine = _Unsettled(verdicts, [False] * len(verdicts))
+        self._unsettled.append(mine)
         async with self._turn:
             if self._unsettled:
                 batch, self._unsettled = self._unsettled, []
                 await self._settle(batch)
         self.nudge()
-        answers = [delivery in self._settled for delivery, _ in verdicts]
-        self._settled.difference_update(delivery for delivery, _ in verdicts)
-        return answers
+        return mine.answers
 
-    async def _settle(self, verdicts: Sequence[tuple[Delivery, Verdict]]) -> None:
-        consumer = self._consumer
-        current = [pair for pair in verdicts if self._held.get(pair[0]) is consumer]
-        if consumer is not None and current:
-            try:
-                answers = await consumer.settle(current)
-            except BrokerqError as exc:
-                logger.warning("could not settle with %s: %s", self._what, exc)
-            else:
-                done = (pair[0] for pair, ok in zip(current, answers, strict=True) if ok)
-                self._settled.update(done)
-        for delivery, _ in verdicts:
-            self._held.pop(delivery, None)
+    async def _settle(self, batch: Sequence[_Unsettled]) -> None:
+        consumer, held = self._consumer, self._held
+        pairs = [pair for each in batch for pair in each.verdicts]
+        current = [held.pop(delivery, None) is consumer for delivery, _ in pairs]
+        if consumer is None or not any(current):
+            return
+        try:
+            answers = await consumer.settle(list(compress(pairs, current)))
+        except BrokerqError as exc:
+            logger.warning("could not settle with %s: %s", self._what, exc)
+            return
+        left = iter(answers)
+        told = [is_current and next(left) for is_current in current]
+        for each in batch:
+            each.answers, told = told[: len(each.verdicts)], told[len(each.verdicts) :]
 
     async def extend(self) -> list[Delivery]:
         """Renew the leases of all that is held; return what was lost, the buffer's part removed."""
@@ -191,13 +206,21 @@ class LaneReader:
 
     async def drain(self) -> None:
         """Stop to read and give back, uncounted, what was not begun. What runs stays held."""
-        if self._receiving is not None:
-            self._receiving.cancel()
-            await asyncio.wait([self._receiving])
-            self._receiving = None
-        if self.buffer:
-            waiting = self.take(len(self.buffer))
-            await self.settle([(delivery, Release()) for delivery in waiting])
+        await self.give_back(but=0)
+
+    async def give_back(self, *, but: int) -> None:
+        """Do as `drain` does, but keep the first so many of those that were not begun."""
+        async with self._draining:
+            kept = self.take(but)
+            if self._receiving is not None:
+                self._receiving.cancel()
+                await asyncio.wait([self._receiving])
+                self._receiving = None
+            if self.buffer:
+                waiting = self.take(len(self.buffer))
+                await self.settle([(delivery, Release()) for delivery in waiting])
+            held = self._held
+            self.buffer.extendleft(each for each in reversed(kept) if each in held)
 
     async def close(self) -> None:
         """Give back everything that is still held."""

@@ -28,6 +28,10 @@ class Pace:
         self._since = now
         self._count = 0
 
+    def stop(self) -> None:
+        """Note that nothing is completed for now: what is next counts from what was last."""
+        self._rate = 0.0
+
     def per_second(self, now: float) -> float:
         """Return completions a second, as of late."""
         quiet = max(0.0, now - self._since - SMOOTHING)

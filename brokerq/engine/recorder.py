@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
@@ -21,7 +21,8 @@ from brokerq.engine.run import Run
 from brokerq.errors import OUTAGE
 from brokerq.message import Message
 from brokerq.outcome import Drop, Failed, NotCommittedError, Snooze, Succeeded
-from brokerq.record import BURIED, ENDED, State
+from brokerq.record import BURIED, ENDED, SUCCEEDED, State
+from brokerq.redaction import Hider
 from brokerq.settlement import in_reach, needs_copy, next_copy, settle_finished
 from brokerq.store import Failure, Finish, Holding, Jobs, NewJob, Transition
 
@@ -29,13 +30,13 @@ logger = logging.getLogger("brokerq.worker")
 
 T = TypeVar("T")
 
-LINGER = 0.002
+LINGER = 0.005
 FULL = 50
 """So many completed runs are recorded without waiting for more."""
 STORE_BACKOFF = 0.2
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Conclusion:
     """A run with what was decided, and then recorded, about it.
 
@@ -75,8 +76,24 @@ class Recording:
     uncopied: Collection[str]
 
 
+class _Line:
+    """Completed runs whose turn has not come yet."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.wake = asyncio.Event()
+
+    def add(self, runs: Sequence[Run]) -> None:
+        if runs:
+            self.runs.extend(runs)
+            self.wake.set()
+
+
 class Recorder:
-    """Takes completed runs; `concluded` is called with each batch when it is settled."""
+    """Takes completed runs; `concluded` is called with each batch when it is settled.
+
+    Those that nothing is recorded of do not wait for the others, whose store may be away.
+    """
 
     def __init__(
         self,
@@ -84,7 +101,7 @@ class Recorder:
         *,
         more_to_come: Callable[[], bool],
         late: LateRecords,
-        forget: Callable[[Run], None],
+        forget: Callable[[Sequence[Run]], None],
         concluded: Callable[[Sequence[Conclusion]], None],
         again: Callable[[LaneReader, Delivery], None],
     ) -> None:
@@ -94,39 +111,40 @@ class Recorder:
         self._forget = forget
         self._concluded = concluded
         self._again = again
-        self._done: list[Run] = []
-        self._wake = asyncio.Event()
+        self._recorded, self._unrecorded = self._lines = _Line(), _Line()
+        self._recording: list[asyncio.Task[None]] = []
         self._settling: set[asyncio.Task[None]] = set()
-        self._recording: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 
-    def start(self) -> asyncio.Task[None]:
-        """Begin to record; the task never ends by itself."""
-        self._recording = asyncio.create_task(self._loop(), name="record")
+    def start(self) -> list[asyncio.Task[None]]:
+        """Begin to record; the tasks never end by themselves."""
+        self._recording = [
+            asyncio.create_task(self._loop(line), name="record") for line in self._lines
+        ]
         return self._recording
 
-    def add(self, runs: Iterable[Run]) -> None:
+    def add(self, runs: Sequence[Run]) -> None:
         """Take runs whose outcome is known."""
-        self._done.extend(runs)
-        self._wake.set()
+        self._recorded.add([run for run in runs if run.recorded])
+        self._unrecorded.add([run for run in runs if not run.recorded])
 
     async def stop(self) -> None:
         """Stop, leaving what is not recorded to its lease."""
-        tasks = [task for task in (self._recording, *self._settling) if task is not None]
+        tasks = [*self._recording, *self._settling]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _loop(self) -> None:
+    async def _loop(self, line: _Line) -> None:
         while True:
-            await self._wake.wait()
-            if len(self._done) < FULL and self._more_to_come():
+            await line.wake.wait()
+            if len(line.runs) < FULL and self._more_to_come():
                 await asyncio.sleep(LINGER)
-            self._wake.clear()
+            line.wake.clear()
             if self._failure is not None:
                 raise self._failure
-            batch, self._done = self._done, []
+            batch, line.runs = line.runs, []
             if not batch:
                 continue
             concluded = await self._record(batch)
@@ -138,10 +156,11 @@ class Recorder:
         """Let a bug in settling end the recording too: it must not pass unseen."""
         self._settling.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and self._recording is not None:
+        if error is not None:
             logger.critical("settling failed", exc_info=error)
             self._failure = error
-            self._wake.set()
+            for line in self._lines:
+                line.wake.set()
 
     async def _record(self, runs: Sequence[Run]) -> list[Conclusion]:
         committed = [run for run in runs if run.committed]
@@ -166,7 +185,7 @@ class Recorder:
         decision = decide(
             Succeeded(), run.claimed, run.policy, now=about.clock.now(), random=about.random
         )
-        return self._finish(Conclusion(run=run, decision=decision))
+        return self._finish(Conclusion(run, decision))
 
     def _plan(self, run: Run, now: datetime) -> Conclusion:
         outcome, claimed = run.outcome, run.claimed
@@ -174,8 +193,8 @@ class Recorder:
         decision = decide(
             outcome, claimed, run.policy, now=now - run.ahead, random=self._about.random
         )
-        plan = Conclusion(run=run, decision=decision)
-        if needs_copy(
+        plan = Conclusion(run, decision)
+        if decision.state not in ENDED and needs_copy(
             decision.state,
             decision.delay,
             in_place=run.delivery.in_place,
@@ -226,7 +245,7 @@ class Recorder:
 
     def _finish(self, plan: Conclusion) -> Finish:
         about, run, decision = self._about, plan.run, plan.decision
-        context = run.context
+        outcome, context, note = run.outcome, run.context, decision.note or run.problem
         return Finish(  # by position, as it is for every run: by name takes three times as long
             Holding(run.head.id, about.owner, run.claimed.fence),
             decision.state,
@@ -234,10 +253,10 @@ class Recorder:
             plan.copy is not None,
             decision.delay,
             about.window,
-            run.result if decision.state is State.SUCCEEDED else None,
+            run.result if decision.state is SUCCEEDED else None,
             about.keep_result,
-            _failure(run),
-            _note(run, decision.note or run.problem),
+            _failure(outcome, run.hide) if isinstance(outcome, Failed) else None,
+            None if note is None else cut(run.hide(note), MESSAGE_LIMIT),
             plan.letter,
             () if context is None else context.logged,
         )
@@ -278,8 +297,8 @@ class Recorder:
             answers = await source.settle([(c.run.delivery, self._verdict(c, now)) for c in group])
             for conclusion, ok in zip(group, answers, strict=True):
                 conclusion.settled = ok
+        self._forget([conclusion.run for conclusion in concluded])
         for conclusion in concluded:
-            self._forget(conclusion.run)
             if conclusion.settled and not conclusion.run.recorded and conclusion.state in ENDED:
                 self._late.add(_new_job(conclusion.run), self._finish(conclusion))
         self._concluded(concluded)  # first: who stops waits for no follower
@@ -297,6 +316,8 @@ class Recorder:
                 copy=conclusion.copy,
                 letter=conclusion.letter,
             )
+        if isinstance(verdict, Ack):
+            return verdict
         return in_reach(
             verdict,
             run.message,
@@ -322,15 +343,10 @@ class Recorder:
             await source.settle(verdicts)
 
 
-def _failure(run: Run) -> Failure | None:
-    outcome = run.outcome
-    if not isinstance(outcome, Failed) or isinstance(outcome.error, Snooze | Drop):
+def _failure(outcome: Failed, hide: Hider) -> Failure | None:
+    if isinstance(outcome.error, Snooze | Drop):
         return None  # who asks to be run later, or not at all, has not failed
-    return describe(outcome.error, hide=run.hide)
-
-
-def _note(run: Run, text: str | None) -> str | None:
-    return None if text is None else cut(run.hide(text), MESSAGE_LIMIT)
+    return describe(outcome.error, hide=hide)
 
 
 def _new_job(run: Run) -> NewJob:

@@ -31,17 +31,17 @@ class Ending(Enum):
     LOST = "lost"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Run:
     """A delivery that was claimed, until it is settled.
 
     Attributes:
+        definition: None: the job is unknown here.
         recorded: Whether the claim is in the store.
         ahead: By how much this host's clock is ahead of the store's, whose time an age is.
         held_until: When the store's lease ends unless it is renewed, by the app's monotonic clock;
             where nothing is recorded, never.
         sealed: Whether it is being settled, so that no delivery may share its fate any more.
-        definition: None: the job is unknown here.
         arguments: Of the handler; there once they are decoded.
         begun: Whether its task has run at all.
         followers: Other deliveries of the same job, which share its fate.
@@ -56,11 +56,11 @@ class Run:
     head: Head
     claimed: Claimed
     policy: RetryPolicy
+    definition: Definition | None
     recorded: bool
     ahead: timedelta = ZERO
     held_until: float = math.inf
     sealed: bool = False
-    definition: Definition | None = None
     arguments: dict[str, Any] = field(init=False)
     context: Context | None = None
     task: asyncio.Task[None] | None = None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from brokerq.clock import Clock
+from brokerq.engine.backlog import Backlog
 from brokerq.engine.processes import Processes
 from brokerq.engine.run import Ending, Run
 from brokerq.engine.transacting import Transactions
@@ -40,7 +42,8 @@ class Runner:
         user_loop: asyncio.AbstractEventLoop,
         host: asyncio.Task[Any],
         engine_loop: asyncio.AbstractEventLoop,
-        threads: int,
+        concurrency: int,
+        backlog: Backlog,
         middleware: Sequence[Middleware],
         max_result: int,
         clock: Clock,
@@ -49,7 +52,10 @@ class Runner:
         self._user_loop = user_loop
         self._host = host
         self._engine_loop = engine_loop
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="brokerq-job")
+        self._concurrency = concurrency
+        self._backlog = backlog
+        self._context = contextvars.copy_context()
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="brokerq-job")
         self._processes = Processes(self._threads)
         self._middleware = tuple(middleware)
         self._max_result = max_result
@@ -58,12 +64,17 @@ class Runner:
         self._running: set[Run] = set()
         self._done: list[Run] = []
         self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_at = math.inf
         self._closed = False
         self.transactions: Transactions | None = None
 
     def start(self, runs: Sequence[Run]) -> None:
-        """Begin the runs; called from the engine's loop."""
-        self._user_loop.call_soon_threadsafe(self._begin, runs)
+        """Begin the runs, those for which there is no slot yet in their turn.
+
+        Called from the engine's loop.
+        """
+        self._backlog.add(runs)
+        self._user_loop.call_soon_threadsafe(self._begin, context=self._context)
 
     def end(self, runs: Sequence[Run], ending: Ending) -> None:
         """Make the runs end early; called from the engine's loop. The first reason stands."""
@@ -81,10 +92,12 @@ class Runner:
         with suppress(RuntimeError):  # what asyncio raises for a closed loop
             self._user_loop.call_soon_threadsafe(callback, *args)
 
-    def _begin(self, runs: Sequence[Run]) -> None:
-        for run in runs:
+    def _begin(self) -> None:
+        """Fill the slots; in a context that no handler has changed."""
+        create_task = self._user_loop.create_task
+        while len(self._running) < self._concurrency and (run := self._backlog.next()) is not None:
             self._running.add(run)
-            run.task = self._user_loop.create_task(self._run(run))
+            run.task = create_task(self._run(run), name=run.head.job)
 
     async def _run(self, run: Run) -> None:
         run.begun = True
@@ -94,7 +107,7 @@ class Runner:
         try:
             if run.ending is None:
                 self._set_deadline(run)
-                run.outcome = await self._outcome(run)
+                run.outcome = self._returned(run, await self._call_within(run))
             else:
                 run.outcome = _interrupted(run, None)
         except asyncio.CancelledError as exc:
@@ -108,19 +121,21 @@ class Runner:
             run.outcome = _SUCCEEDED
         self._running.discard(run)
         self._done.append(run)
-        if not self._running:  # nothing to wait for
+        if not self._running and not self._backlog:  # nothing to wait for
             self._flush()
         elif len(self._done) == 1:
-            self._user_loop.call_soon(self._flush)
+            self._user_loop.call_soon(self._go_on, context=self._context)
 
-    async def _outcome(self, run: Run) -> Outcome:
+    def _call_within(self, run: Run) -> Awaitable[object]:
+        """Call the handler within its middleware; the answer is to be awaited at once."""
         definition = run.definition
         assert definition is not None  # noqa: S101 - only known jobs are started
         if middleware := self._middleware + definition.middleware:
             assert run.context is not None  # noqa: S101 - made where there is middleware
-            result = await chain(middleware, functools.partial(self._call, run), run.context)
-        else:
-            result = await self._call(run)
+            return chain(middleware, functools.partial(self._call, run), run.context)
+        return self._call(run)
+
+    def _returned(self, run: Run, result: object) -> Outcome:
         if run.ending is Ending.TIMEOUT:  # a thread, or a coroutine that would not be cancelled
             return _interrupted(run, None)
         if not run.committed:
@@ -140,7 +155,8 @@ class Runner:
         else:
             run.result = encoded
 
-    async def _call(self, run: Run) -> object:
+    def _call(self, run: Run) -> Awaitable[object]:
+        """Call the handler; the answer is to be awaited at once."""
         definition = run.definition
         assert definition is not None  # noqa: S101
         function = definition.function
@@ -148,13 +164,14 @@ class Runner:
         if definition.signature.is_async:
             if definition.transaction is not None and self.transactions is not None:
                 handler = functools.partial(function, *args, **run.arguments)
-                return await self.transactions.call(run, handler)
-            return await function(*args, **run.arguments)
+                return self.transactions.call(run, handler)
+            coroutine: Awaitable[object] = function(*args, **run.arguments)
+            return coroutine
         if definition.run_in == "process":
             if run.deadline is not None:
                 run.deadline += CHILD_START
             begun = functools.partial(self._set_deadline, run)
-            return await self._processes.run(run, on_begin=begun)
+            return self._processes.run(run, on_begin=begun)
         copied = contextvars.copy_context()
 
         plain = functools.partial(call_plain, function, args, run.arguments)
@@ -164,9 +181,9 @@ class Runner:
         def work() -> object:
             return copied.run(plain)
 
-        return await self._returned(run, self._user_loop.run_in_executor(self._threads, work))
+        return self._thread_ended(run, self._user_loop.run_in_executor(self._threads, work))
 
-    async def _returned(self, run: Run, thread: asyncio.Future[object]) -> object:
+    async def _thread_ended(self, run: Run, thread: asyncio.Future[object]) -> object:
         """Wait for a thread, also when the program ends: given back, its job could run twice."""
         while True:
             try:
@@ -180,7 +197,7 @@ class Runner:
 
     def _interrupt(self, runs: Sequence[Run], ending: Ending) -> None:
         for run in runs:
-            if run not in self._running or run.ending is not None:
+            if run.outcome is not None or run.ending is not None:
                 continue
             run.ending = ending
             if run.context is not None:
@@ -195,30 +212,33 @@ class Runner:
         timeout = run.definition.timeout if run.definition is not None else None
         if timeout is not None:
             run.deadline = self._user_loop.time() + timeout.total_seconds()
-            self._arm(run.deadline)
+            if run.deadline < self._sweep_at:
+                self._arm(run.deadline)
 
     def _arm(self, deadline: float) -> None:
-        """One timer for all runs: it stands at the earliest deadline."""
-        if self._sweep is not None:
-            if self._sweep.when() <= deadline:
-                return
-            self._sweep.cancel()
+        """Set the one timer for all runs: it stands at the earliest deadline."""
+        self._disarm()
+        self._sweep_at = deadline
         self._sweep = self._user_loop.call_at(deadline, self._sweep_deadlines)
 
     def _disarm(self) -> None:
         """Cancel the timer, which would keep the whole worker in memory until then."""
         if self._sweep is not None:
             self._sweep.cancel()
-            self._sweep = None
+        self._sweep, self._sweep_at = None, math.inf
 
     def _sweep_deadlines(self) -> None:
-        self._sweep = None
+        self._sweep, self._sweep_at = None, math.inf
         now = self._user_loop.time()
         live = [run for run in self._running if run.deadline is not None and run.ending is None]
         self._interrupt([run for run in live if run.deadline <= now], Ending.TIMEOUT)  # type: ignore[operator]
         later = [run.deadline for run in live if run.deadline is not None and run.deadline > now]
         if later:
             self._arm(min(later))
+
+    def _go_on(self) -> None:
+        self._begin()
+        self._flush()
 
     def _flush(self) -> None:
         done, self._done = self._done, []

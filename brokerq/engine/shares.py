@@ -43,6 +43,12 @@ class Shares:
             return 0.5 ** list(self._weights).index(lane)
         return self._weights[lane] / sum(self._weights.values())
 
+    def most_fair(self, available: Mapping[Lane, int]) -> int:
+        """Return how many could be picked with each lane that has any getting its whole share."""
+        shares = {lane: self.share(lane) for lane, count in available.items() if count}
+        total = sum(shares.values())
+        return min((int(available[lane] * total / shares[lane]) for lane in shares), default=0)
+
     def pick(self, available: Mapping[Lane, int], slots: int) -> dict[Lane, int]:
         """Return how many of the available deliveries of each lane to take, `slots` in all."""
         left = {lane: count for lane, count in available.items() if count}

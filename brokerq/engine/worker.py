@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
 
 from brokerq.broker import Delivery
+from brokerq.engine.backlog import Backlog
 from brokerq.engine.heartbeat import Heartbeat
 from brokerq.engine.hooks import HookRunner, conclusion_events
 from brokerq.engine.idleness import Until, inspectable, nothing_left
@@ -19,6 +20,7 @@ from brokerq.engine.lanes import LaneReader
 from brokerq.engine.late import LateRecords
 from brokerq.engine.recorder import Conclusion, Recorder, Recording
 from brokerq.engine.relay import Relay
+from brokerq.engine.report import Report
 from brokerq.engine.run import Ending, Run
 from brokerq.engine.runner import Runner
 from brokerq.engine.salvage import salvages
@@ -61,30 +63,6 @@ class WorkerOptions:
     give_way: timedelta | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What a worker did.
-
-    Attributes:
-        outcomes: How many runs were recorded, by the state they came to.
-        lost: Runs whose lease was lost before they could be recorded.
-        abandoned: Jobs left running, or done and not recorded, to be taken over when their leases
-            end.
-    """
-
-    outcomes: dict[str, int] = field(default_factory=dict[str, int])
-    lost: int = 0
-    abandoned: int = 0
-
-    def add(self, conclusion: Conclusion) -> None:
-        """Count a run that was recorded, or lost."""
-        if conclusion.state is None:
-            self.lost += 1
-        else:
-            name = str(conclusion.state)
-            self.outcomes[name] = self.outcomes.get(name, 0) + 1
-
-
 class Worker:
     """One worker; everything but `request_stop` happens on the engine's loop."""
 
@@ -112,11 +90,13 @@ class Worker:
         lease = min(spec.lease for spec, _ in chosen)
         self._late = LateRecords(runtime.store, owner=runtime.owner, lease=lease)
         self._hooks = HookRunner(runtime.registry.hooks, user_loop)
+        backlog = Backlog()
         self._runner = Runner(
             user_loop=user_loop,
             host=host,
             engine_loop=self._loop,
-            threads=options.concurrency,
+            concurrency=options.concurrency,
+            backlog=backlog,
             middleware=runtime.registry.middleware,
             max_result=runtime.limits.max_result,
             clock=runtime.clock,
@@ -148,6 +128,7 @@ class Worker:
             intake,
             Shares(weights, strict=options.strict),
             concurrency=options.concurrency,
+            backlog=backlog,
             lease=lease,
             max_jobs=options.max_jobs,
             running=self._running,
@@ -230,7 +211,8 @@ class Worker:
         store = self._runtime.store
         if store is not None:
             await self._slots.pause(await store.paused())
-        loops = [self._heartbeat.beat_for_ever(), self._slots.fill()]
+        slots = self._slots
+        loops = [self._heartbeat.beat_for_ever(), slots.fill(), slots.give_back_what_waits()]
         if self._options.until is not Until.STOPPED or self._options.max_jobs is not None:
             loops.append(self._watch())
         if store is not None:
@@ -249,7 +231,7 @@ class Worker:
         for salvage in self._salvages:
             salvage.reader.start()
             loops.append(salvage.judge_for_ever())
-        return [self._recorder.start(), *map(asyncio.create_task, loops)]
+        return [*self._recorder.start(), *map(asyncio.create_task, loops)]
 
     async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         stop = asyncio.create_task(self._stop.wait())
@@ -333,15 +315,18 @@ class Worker:
     def _again(self, source: LaneReader, delivery: Delivery) -> None:
         self._slots.put_back(source, delivery)
 
-    def _forget(self, run: Run) -> None:
-        if self._running.get(run.head.id) is run:
-            del self._running[run.head.id]
+    def _forget(self, runs: Sequence[Run]) -> None:
+        running = self._running
+        for run in runs:
+            if running.get(run.head.id) is run:
+                del running[run.head.id]
 
     def _concluded(self, conclusions: Sequence[Conclusion]) -> None:
         owner, now = self._runtime.owner, self._runtime.clock.now()
+        self._report.add(conclusions)
+        listening = self._hooks.listening
         for conclusion in conclusions:
-            self._report.add(conclusion)
-            if self._hooks.listening or conclusion.letter is not None:
+            if listening or conclusion.letter is not None:
                 self._hooks.fire(
                     conclusion_events(conclusion, wants=self._hooks.wants, worker=owner, at=now)
                 )

@@ -10,7 +10,7 @@ import pytest
 from brokerq.duration import ZERO
 from brokerq.records import Busy, Claimed, Hold, Recorded, Stale, State
 from brokerq.store import Claim, Holding
-from brokerq.testing.store_desk import ANN, BOB, LONG, Desk, StoreCases, again
+from brokerq.testing.store_desk import ANN, BOB, LONG, Desk, Run, StoreCases, again, letter_of
 
 
 class ClaimCases(StoreCases):
@@ -94,6 +94,44 @@ class ClaimCases(StoreCases):
             fences.append(run.answer.fence)
             await desk.lapse()
         assert fences == sorted(set(fences))
+
+    async def test_what_was_claimed_early_is_not_blamed_for_the_loss_of_its_worker(
+        self, desk: Desk
+    ) -> None:
+        """Nobody knows whether it had begun. Who takes it over begins it at once."""
+        first, published = desk.job(), desk.job()
+        await desk.store.enqueue([published])
+        for job in (first, published):
+            await desk.start(job, ANN, lease=desk.lease, early=True)
+            view = await desk.view(job)
+            assert (view.state, view.worker, view.due_at) == (State.RUNNING, ANN, None)
+        await desk.lapse()
+        for job in (first, published):
+            run = await desk.start(job, BOB, lease=desk.lease, early=True)
+            assert run.answer.crashes == 0
+        await desk.lapse()
+        for job in (first, published):
+            assert (await desk.start(job, "carl")).answer.crashes == 1
+
+    async def test_what_was_claimed_early_goes_on_as_any_other(self, desk: Desk) -> None:
+        verdicts = (State.SUCCEEDED, State.RETRYING, State.QUEUED, State.DEAD)
+        jobs = [desk.job() for _ in verdicts]
+        await desk.store.enqueue(jobs[:2])
+        claims = [Claim(job, ANN, LONG, early=True) for job in jobs]
+        answers = await desk.store.claim(claims)
+        for job, answer, state in zip(jobs, answers, verdicts, strict=True):
+            assert isinstance(answer, Claimed)
+            assert isinstance(await desk.claim(job, BOB), Busy)
+            run = Run(job=job, answer=answer, owner=ANN)
+            letter = letter_of(job) if state == State.DEAD else None
+            assert await desk.finish(run.verdict(state, attempt=True, letter=letter)) == state
+            view = await desk.view(job)
+            assert (view.state, view.attempts, view.crashes, view.due_at) == (state, 1, 0, None)
+        for job in jobs[1:3]:
+            await desk.start(job, BOB, lease=desk.lease)
+        await desk.lapse()
+        for job in jobs[1:3]:
+            assert (await desk.start(job, "carl")).answer.crashes == 1
 
     async def test_the_fence_of_any_later_claim_of_a_job_is_larger(self, desk: Desk) -> None:
         job = desk.job()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, overload
 
 import pytest
 
 from brokerq.broker import Ack, Broker, Lane, Outgoing, QueueSpec
 from brokerq.duration import ZERO
-from brokerq.errors import PublishError
+from brokerq.errors import BodyTooLargeError, PublishError
 from brokerq.message import Message
 from brokerq.records import Conflict, Held, Pending, Reserved, State
 from brokerq.store import Colocated, NewJob, Store
@@ -61,6 +61,28 @@ def ids_of(jobs: Sequence[NewJob]) -> list[str]:
     return [job.head.id for job in jobs]
 
 
+class Unready(Sequence[tuple[NewJob, Outgoing]]):
+    """Jobs of which the last one turns out to be no job when it is asked for."""
+
+    def __init__(self, jobs: Sequence[tuple[NewJob, Outgoing]]) -> None:
+        self._jobs = jobs
+
+    def __len__(self) -> int:
+        return len(self._jobs) + 1
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[NewJob, Outgoing]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[NewJob, Outgoing]]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[NewJob, Outgoing] | Sequence[tuple[NewJob, Outgoing]]:
+        wanted = range(len(self))[index]
+        if len(self._jobs) in ([wanted] if isinstance(wanted, int) else wanted):
+            raise BodyTooLargeError("the last one")
+        return self._jobs[index]
+
+
 class ColocatedCases(StoreCases):
     """Publishing and recording in one transaction."""
 
@@ -108,6 +130,22 @@ class ColocatedCases(StoreCases):
             assert 2 in refused.value.failed
             assert refused.value.unknown == ()
             assert list(await store.get(ids_of(jobs))) == [None, None, None]
+            assert await delivered(broker) == []
+            successor = desk.job(key="order-1", fingerprint="b")
+            assert await desk.reserve(successor) == Reserved(id=successor.head.id)
+
+    async def test_of_jobs_that_cannot_all_be_made_ready_none_is_published(
+        self, desk: Desk
+    ) -> None:
+        if pair := await declared(desk):
+            store, broker = pair
+            for jobs in (
+                [desk.job(key="order-1"), desk.job()],
+                [desk.job() for _ in range(600)],
+            ):
+                with pytest.raises(BodyTooLargeError, match="the last one"):
+                    await store.publish_recorded(Unready([outgoing(job) for job in jobs]))
+                assert set(await store.get(ids_of(jobs))) == {None}
             assert await delivered(broker) == []
             successor = desk.job(key="order-1", fingerprint="b")
             assert await desk.reserve(successor) == Reserved(id=successor.head.id)

@@ -193,8 +193,9 @@ class Desk:
         *,
         lease: timedelta = LONG,
         store: Store | None = None,
+        early: bool = False,
     ) -> ClaimAnswer:
-        wanted = Claim(job=job, owner=owner, lease=lease)
+        wanted = Claim(job=job, owner=owner, lease=lease, early=early)
         (answer,) = await (store or self.store).claim([wanted])
         return answer
 
@@ -205,9 +206,10 @@ class Desk:
         *,
         lease: timedelta = LONG,
         store: Store | None = None,
+        early: bool = False,
     ) -> Run:
         """Claim the job, which must be possible."""
-        answer = await self.claim(job, owner, lease=lease, store=store)
+        answer = await self.claim(job, owner, lease=lease, store=store, early=early)
         assert isinstance(answer, Claimed), answer
         return Run(job=job, answer=answer, owner=owner)
 

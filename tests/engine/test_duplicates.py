@@ -6,10 +6,20 @@ import asyncio
 
 import pytest
 
-from brokerq import BrokerQ, JobFilter, State
+from brokerq import BrokerQ, JobFilter, State, settlement
 from brokerq.catalogue import NotRedriven
+from brokerq.engine import intake
 from brokerq.errors import KeyConflictError
-from tests.engine.conftest import AT_ONCE, ONCE, Place, eventually, letters_of, working
+from tests.engine.conftest import (
+    AT_ONCE,
+    ONCE,
+    SHORT_LEASE,
+    Place,
+    eventually,
+    in_ms,
+    letters_of,
+    working,
+)
 
 
 async def send_again(place: Place, bq: BrokerQ, job_id: str) -> None:
@@ -42,6 +52,39 @@ async def test_a_duplicate_in_the_same_process_shares_the_fate(place: Place) -> 
         await eventually(lambda: _in_flight(bq, 0))
     assert runs == ["run"]
     assert (await bq.run_worker(burst=True)).outcomes == {}
+
+
+async def test_many_duplicates_of_a_long_job_take_up_little_room(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those beyond a few come again later; once the job has ended they are dropped as well."""
+    monkeypatch.setattr(intake, "MOST_FOLLOWERS", 2)
+    monkeypatch.setattr(settlement, "BUSY_FLOOR", in_ms(50))
+    bq = place.app()
+    bq.queue("default", lease=SHORT_LEASE)
+    runs: list[str] = []
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    @bq.job()
+    async def work() -> None:
+        runs.append("run")
+        begun.set()
+        await gate.wait()
+
+    async def all_but_three_are_put_off() -> bool:
+        [stats] = await bq.queues.stats(["default"])
+        return (stats.ready, stats.in_flight, stats.delayed) == (0, 3, 3)
+
+    handle = await work.publish()
+    async with working(bq):
+        await begun.wait()
+        for _ in range(5):
+            await send_again(place, bq, handle.id)
+        await eventually(all_but_three_are_put_off)
+        gate.set()
+        assert (await handle.wait("5s")).state == State.SUCCEEDED
+    await bq.run_worker(burst=True)
+    assert runs == ["run"]
 
 
 async def _in_flight(bq: BrokerQ, count: int) -> bool:

@@ -172,7 +172,7 @@ async def test_who_has_lost_the_lease_takes_its_effect_back(
         if not (tmp_path / "stolen").exists():
             (tmp_path / "stolen").touch()
             with closing(sqlite3.connect(ledger.file)) as thief, thief:
-                thief.execute("UPDATE jobs SET fence = fence + 1, lease_until = 0")
+                thief.execute("UPDATE brokerq_jobs SET fence = fence + 1, lease_until = 0")
         write(ctx.session, n)
 
     handle = await pay.publish(1)

@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 
 from brokerq import BrokerQ, Context, State
-from brokerq.engine import upkeep
+from brokerq.engine import slots, upkeep
 from brokerq.errors import CapabilityError
-from tests.engine.conftest import AT_ONCE, NarrowPlace, eventually, working
+from tests.engine.conftest import AT_ONCE, SHORT_LEASE, NarrowPlace, eventually, working
 from tests.narrow import Narrowness
 
-EACH = 250
-WARM = 80
+EACH = 450
+WARM = 220
 """Jobs until the worker knows its pace and reads ahead by it."""
 
 
@@ -25,17 +25,17 @@ def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "PAUSE_INTERVAL", 0.02)
 
 
-async def fill(bq: BrokerQ, *queues: str) -> list[str]:
+async def fill(bq: BrokerQ, *queues: str, each: int = EACH, seconds: float = 0) -> list[str]:
     """Put as many jobs on each queue; return the list in which they note their queue."""
     ran: list[str] = []
 
     @bq.job(queue=queues[0])
     async def work(ctx: Context) -> None:
         ran.append(ctx.queue)
-        await asyncio.sleep(0)
+        await asyncio.sleep(seconds)
 
     for queue in queues:
-        many = [work.arguments() for _ in range(EACH)]
+        many = [work.arguments() for _ in range(each)]
         await work.options(queue=queue).publish_many(many)
     return ran
 
@@ -64,6 +64,20 @@ async def test_strict_empties_one_queue_after_the_other(bq: BrokerQ) -> None:
     assert len(ran) == 2 * EACH
     # The other lane stands in where a read takes its time.
     assert ran[WARM:EACH].count("second") <= EACH // 10
+
+
+@pytest.mark.parametrize(("strict", "wanted"), [(True, 16), (False, 12)])
+async def test_queues_get_their_shares_of_slow_jobs_too(
+    bq: BrokerQ, monkeypatch: pytest.MonkeyPatch, *, strict: bool, wanted: int
+) -> None:
+    """None is read ahead, as a slot is free once in a third of a lease at most."""
+    monkeypatch.setattr(slots, "MOMENT", 2.0)  # a busy machine needs more time to read
+    for queue in ("first", "second"):
+        bq.queue(queue, lease=SHORT_LEASE)
+    ran = await fill(bq, "first", "second", each=20, seconds=0.12)
+    weights = {"first": 3, "second": 1}
+    await bq.run_worker(weights, concurrency=2, strict=strict, max_jobs=16)
+    assert abs(ran.count("first") - wanted) <= 1
 
 
 async def test_urgent_levels_get_twice_the_share_and_starve_nobody(bq: BrokerQ) -> None:

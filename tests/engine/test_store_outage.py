@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from brokerq import BrokerQ, Context, LetterFilter, Limits, Reject, State
@@ -65,6 +66,37 @@ async def test_a_job_may_run_without_its_records(bq: BrokerQ, outage: Outage) ->
         outage.on = False
         await waiting.wait("5s")
     assert ran == [1, 2, 99]
+
+
+async def test_what_runs_without_its_records_waits_for_no_record_of_others(
+    place: Place, outage: Outage
+) -> None:
+    bq = place.app()
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    @bq.job()
+    async def patient() -> None:
+        begun.set()
+        await gate.wait()
+
+    @bq.job(on_store_error="run")
+    async def urgent() -> None: ...
+
+    async def only_the_patient_one_is_left() -> bool:
+        [stats] = await bq.queues.stats(["default"])
+        return (stats.ready, stats.in_flight) == (0, 1)
+
+    waiting = await patient.publish()
+    async with working(bq):
+        await begun.wait()
+        outage.on = True
+        gate.set()
+        await eventually(lambda: outage.refused >= 2)
+        for _ in range(20):
+            await urgent.publish()
+        await eventually(only_the_patient_one_is_left)
+        outage.on = False
+        assert (await waiting.wait("5s")).state == State.SUCCEEDED
 
 
 async def test_a_job_that_ran_without_its_records_is_recorded_when_the_store_is_back(

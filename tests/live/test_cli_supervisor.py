@@ -35,14 +35,16 @@ def started(terminal: Terminal, *arguments: object, processes: int) -> tuple[Run
 
 def test_all_processes_work_and_one_signal_stops_them(terminal: Terminal) -> None:
     supervisor, children = started(terminal, "-c", "1", processes=2)
-    naps = [terminal.nap(1, name) for name in ("a", "b")]
+    held = [terminal.do("publish", "hold", "--arg", f"name={name}") for name in ("a", "b")]
     terminal.until_file("a.*.began")
     terminal.until_file("b.*.began")
     began = [path.name.split(".")[1] for path in terminal.folder.glob("[ab].*.began")]
     assert sorted(map(int, began)) == sorted(children)
     supervisor.send(signal.SIGTERM)
+    supervisor.until_logged("stopping: SIGTERM", times=2)
+    (terminal.folder / "go").touch()
     assert supervisor.code() == 0
-    assert [terminal.state_of(each)["state"] for each in naps] == ["succeeded"] * 2
+    assert [terminal.state_of(each)["state"] for each in held] == ["succeeded"] * 2
     assert not any(map(is_alive, children))
 
 

@@ -15,6 +15,17 @@ import pytest
 from tests.live.cli_process import Terminal, until
 from tests.unit.cli_app import SHOP
 
+KEPT = """
+import gc
+from brokerq import BrokerQ
+
+bq = BrokerQ("kept")
+
+@bq.job()
+async def passed_over() -> int:
+    return gc.get_freeze_count()
+"""
+
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Generator[Terminal]:
@@ -42,6 +53,13 @@ def test_waiting_for_a_job_writes_its_result_or_fails_with_it(terminal: Terminal
     dead = terminal.run(*wait, "--arg", "order_id=o-2", "--arg", "cents=-1")
     assert (dead.returncode, dead.stdout) == (1, "")
     assert "amount must be positive" in dead.stderr
+
+
+def test_the_garbage_collector_passes_over_the_program(terminal: Terminal) -> None:
+    (terminal.folder / "kept.py").write_text(KEPT, "utf-8")
+    terminal.start("worker", "kept:bq")
+    objects = terminal.do("publish", "passed_over", "-A", "kept:bq", "--wait", "--timeout", "15s")
+    assert int(objects) > 10_000
 
 
 def test_the_first_signal_lets_running_jobs_end(terminal: Terminal) -> None:

@@ -51,6 +51,13 @@ def nap(seconds: float, name: str = "nap") -> None:
     Path(f"{name}.{os.getpid()}.done").touch()
 
 
+@bq.job()
+def hold(name: str) -> None:
+    Path(f"{name}.{os.getpid()}.began").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+
+
 @bq.job(redact=["token"], retry=RetryPolicy(max_attempts=1))
 async def login(token: str) -> dict[str, str]:
     if not Path("repaired").exists():

@@ -50,8 +50,11 @@ def claiming(
     holder: KeyRecord | None = None,
     fence: int = 9,
     now: float = 0,
+    early: bool = False,
 ) -> tuple[ClaimAnswer, Record | None]:
-    return claim(before, holder, head, owner="v", lease=LEASE, fence=fence, now=at(now))
+    return claim(
+        before, holder, head, owner="v", lease=LEASE, fence=fence, now=at(now), early=early
+    )
 
 
 def finishing(

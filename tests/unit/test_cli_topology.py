@@ -198,8 +198,8 @@ def test_the_rights_of_each_role_are_shown(plain: Shop, command: str) -> None:
     [
         ("plan", "nothing to plan or compare"),
         ("check", "nothing to plan or compare"),
-        ("permissions", "grants no permissions"),
-        ("iam", "grants no permissions"),
+        ("permissions", "has no permissions"),
+        ("iam", "has no permissions"),
     ],
 )
 def test_a_broker_that_has_nothing_to_deploy_says_so(plain: Shop, command: str, why: str) -> None:

@@ -41,6 +41,15 @@ def test_the_rate_follows_a_change_within_seconds() -> None:
     assert 95 < pace.per_second(6.0) < 120
 
 
+def test_after_a_stop_the_rate_is_that_since_the_last_completion() -> None:
+    pace = Pace(0.0)
+    pace.add(100, 1.0)
+    pace.stop()
+    assert pace.per_second(1.0) == 0
+    pace.add(1, 11.0)
+    assert pace.per_second(11.0) == pytest.approx(0.1)
+
+
 def test_it_falls_to_zero_when_nothing_happens() -> None:
     pace = Pace(0.0)
     pace.add(100, 0.1)

@@ -19,7 +19,7 @@ from brokerq.errors import (
     UnknownQueueError,
 )
 from brokerq.options import publish_options
-from brokerq.publishing import Parcel, Request, message_size, positions, prepare, relabel
+from brokerq.publishing import Labels, Parcel, Request, message_size, positions, prepare, relabel
 from brokerq.registry import Queue, Registry
 from brokerq.requests import request_by_name, request_for
 from brokerq.wire import read_head, write_headers
@@ -259,3 +259,46 @@ def test_what_is_published_together_is_as_if_it_were_published_one_by_one(
     for parcel in together:
         assert read_head(parcel.outgoing.message) == parcel.new.head
         assert dict(parcel.outgoing.message.headers) == write_headers(parcel.new.head)
+
+
+def published_again(registry: Registry, request: Request, labels: Labels, now: datetime) -> Parcel:
+    [parcel] = prepare(
+        [request], registry, CAN, new_id=lambda: "j-1", now=now, outbox=False, labels=labels
+    )
+    return parcel
+
+
+@pytest.mark.parametrize("options", [{}, {"tags": ["a"]}, {"delay": "1h"}, {"deadline": "1h"}])
+def test_what_is_kept_from_one_publish_to_the_next_changes_nothing(
+    registry: Registry, options: dict[str, Any]
+) -> None:
+    definition = registry.job("charge")
+    payload = definition.signature.encode(("o-1",), {})
+    request = request_for(definition, payload, publish_options(**options))
+    labels: Labels = {}
+    published_again(registry, request, labels, NOW)
+    again = published_again(registry, request, labels, NOW + HOUR)
+    assert again == published_again(registry, request, {}, NOW + HOUR)
+    assert read_head(again.outgoing.message) == again.new.head
+    assert again.new.head.first_at >= NOW + HOUR
+
+
+def test_what_is_kept_of_a_queue_ends_with_its_next_declaration(registry: Registry) -> None:
+    registry.add_job(define(charge, name="plain", queue="plain"), window=30 * 24 * HOUR)
+    definition = registry.job("plain")
+    payload = definition.signature.encode(("o-1",), {})
+    request = request_for(definition, payload, publish_options())
+    labels: Labels = {}
+    before = published_again(registry, request, labels, NOW)
+    assert before.outgoing.lane == Lane(queue="plain", level="normal")
+    registry.add_queue(Queue(spec=QueueSpec(name="plain", levels=("urgent", "idle"))))
+    after = published_again(registry, request, labels, NOW)
+    assert after.outgoing.lane == Lane(queue="plain", level="idle")
+
+
+def test_nothing_is_kept_of_jobs_without_code(registry: Registry) -> None:
+    labels: Labels = {}
+    for name in ("one", "two"):
+        request = Request(job=name, queue="mixed", body=b"{}", options=publish_options())
+        published_again(registry, request, labels, NOW)
+    assert labels == {}

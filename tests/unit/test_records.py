@@ -92,6 +92,22 @@ class TestClaim:
         assert after is not None
         assert (after.owner, after.fence, after.crashes) == ("v", 9, 2)
 
+    @pytest.mark.parametrize("before", [None, record(state=State.QUEUED)])
+    def test_one_that_is_claimed_early_is_not_blamed_but_the_next_time(
+        self, before: Record | None
+    ) -> None:
+        answer, early = claiming(before, early=True)
+        assert isinstance(answer, Claimed)
+        assert early == running(owner="v", fence=9, due_at=AT)
+        answer, after = claiming(early, fence=10, now=30, early=True)
+        assert isinstance(answer, Claimed)
+        assert answer.crashes == 0
+        assert after is not None
+        assert (after.crashes, after.due_at) == (0, None)
+        answer, after = claiming(after, fence=11, now=60)
+        assert isinstance(answer, Claimed)
+        assert answer.crashes == 1
+
     def test_a_lapsed_job_that_was_to_be_cancelled_ends_so(self) -> None:
         answer, after = claiming(running(cancelling=True), now=30)
         assert isinstance(answer, Recorded)

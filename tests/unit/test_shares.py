@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,19 @@ def test_a_lane_that_was_empty_does_not_take_it_all_when_it_comes_back() -> None
     shares.pick({A: PLENTY, B: 0}, 1000)
     picked = shares.pick({A: PLENTY, B: PLENTY}, 100)
     assert abs(picked[A] - picked[B]) <= 2
+
+
+def test_so_many_may_be_picked_that_no_lane_stands_in_for_another() -> None:
+    shares = Shares({A: 3, B: 1}, strict=False)
+    assert shares.most_fair({A: 90, B: 30}) == 120
+    assert shares.most_fair({A: 1, B: 60}) == 1
+    assert shares.most_fair({A: 60, B: 1}) == 4
+    assert shares.most_fair({A: 0, B: 60}) == 60
+    assert shares.most_fair({A: 0, B: 0}) == 0
+    for available in ({A: 45, B: 60}, {A: 7, B: 5}, {A: 12, B: 4}):
+        most = shares.most_fair(available)
+        picked = Shares({A: 3, B: 1}, strict=False).pick(available, most)
+        assert picked.get(A, 0) == pytest.approx(most * 3 / 4, abs=1)
 
 
 def test_strict_is_in_order() -> None:

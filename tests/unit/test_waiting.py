@@ -18,7 +18,7 @@ from brokerq.engine.intake import (
 )
 from brokerq.message import Message
 from brokerq.records import Busy
-from brokerq.settlement import in_reach, longer_each_time, next_wait, settle_unclaimed
+from brokerq.settlement import apart, in_reach, next_wait, settle_unclaimed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ZERO, SECOND, MINUTE = timedelta(0), timedelta(seconds=1), timedelta(minutes=1)
@@ -199,7 +199,7 @@ def outage(waited: timedelta, _count: int) -> timedelta:
 
 def suspect(_waited: timedelta, count: int) -> timedelta:
     """The job may take down its worker, and so may another one that runs."""
-    return longer_each_time(count, first=APART, longest=LONGEST_APART)
+    return apart(1, count - 1, step=APART, longest=LONGEST_APART)
 
 
 def busy(waited: timedelta, count: int | None) -> timedelta:
@@ -224,3 +224,28 @@ def test_in_ten_minutes_a_message_is_given_back_a_few_times(
 ) -> None:
     """Some brokers count that, and give up on what is given back too often."""
     assert looks(10 * MINUTE, wait) <= most
+
+
+@given(
+    jobs=st.integers(2, 5),
+    step=st.sampled_from([APART / 10, APART]),
+    grain=st.sampled_from([APART / 10, APART / 2, APART]),
+)
+def test_what_comes_up_together_is_parted_soon_however_coarse_the_delays_are(
+    jobs: int, step: timedelta, grain: timedelta
+) -> None:
+    """Delays are rounded up to whole grains, so that what waits about as long comes together."""
+    due = dict.fromkeys(range(jobs), ZERO)
+    times = dict.fromkeys(due, 0)
+    now = ZERO
+    while due:
+        now = min(due.values())
+        together = [job for job, at in due.items() if at == now]
+        if len(together) == 1:
+            del due[together[0]]
+            continue
+        for place, job in enumerate(together):
+            wait = apart(place, times[job], step=step, longest=LONGEST_APART)
+            due[job] = now + -(-wait // grain) * grain
+            times[job] += place > 0
+    assert now <= jobs * 10 * SECOND
