@@ -1,4 +1,7 @@
-"""brokerq, measured in a process of its own: `python -m tests.bench.cases NAME URL ...`."""
+"""brokerq, measured in a process of its own: `python -m tests.bench.cases NAME URL ...`.
+
+What `brokerq worker` does once it has loaded the program, a worker here does too.
+"""
 
 import asyncio
 import json
@@ -14,6 +17,7 @@ from typing import Any
 from brokerq_sqlite.lock import FileLock
 
 from brokerq import BrokerQ
+from brokerq.cli.memory import keep_program
 from tests.bench.meter import Figures, Meter
 
 BATCH = 1000
@@ -78,6 +82,8 @@ async def _drain(url: str, count: int, concurrency: int, longest: float) -> Figu
     async with bq:
         for start in range(0, count, BATCH):
             await work.publish_many(work.arguments(n) for n in range(start, start + BATCH))
+        if not url.startswith("memory:"):  # whose jobs are in the program
+            keep_program()
         meter = Meter()
         report = await bq.run_worker(max_jobs=count, concurrency=concurrency)
         figures = meter.figures(count)
@@ -145,6 +151,7 @@ async def worker(url: str, seconds: float) -> Figures:
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, stop.set)
     async with bq:
+        keep_program()
         await bq.run_worker(concurrency=100, stop=stop)
     return {"jobs": done, "longest_wait_ms": longest[0] * 1000}
 
@@ -162,6 +169,7 @@ async def latency(url: str, count: int) -> Figures:
             stop.set()
 
     async with bq:
+        keep_program()
         print("ready", flush=True)
         await bq.run_worker(stop=stop)
     seen.sort()
@@ -192,6 +200,7 @@ async def idle(url: str, seconds: float) -> Figures:
 
     stop = asyncio.Event()
     async with bq:
+        keep_program()
         running = asyncio.create_task(bq.run_worker(stop=stop))
         await asyncio.sleep(1)
         cpu, begin = time.process_time(), time.perf_counter()

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 from brokerq import BrokerQ, Context, Drop, Limits, Reject, RetryPolicy, Snooze
@@ -207,3 +208,11 @@ def _add_deadly(bq: BrokerQ, scribe: Scribe) -> None:
         scribe.begin(ctx, n)
         os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(60)
+
+    @bq.job(queue=QUEUE)
+    def slow_poison(ctx: Context, n: int, once: str) -> None:
+        """Kill the worker as soon as there is such a file."""
+        scribe.begin(ctx, n)
+        while not Path(once).exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -47,6 +47,19 @@ class Entry:
     more: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@dataclass(slots=True)
+class Known:
+    """What was read of a file before: nothing that stands there ever changes."""
+
+    size: int = 0
+    entries: list[Entry] = field(default_factory=list[Entry])
+
+
+FILES = 20
+"""So many are kept in mind."""
+_read: dict[Path, Known] = {}
+
+
 class Ledger:
     """Appends to the file; one per process."""
 
@@ -86,8 +99,15 @@ def read(path: str | Path) -> list[Entry]:
     file = Path(path)
     if not file.exists():
         return []
-    whole, _, _ = file.read_bytes().rpartition(b"\n")
-    return [Entry(**json.loads(line)) for line in whole.splitlines()]
+    known = _read.setdefault(file, Known())
+    with file.open("rb") as ledger:
+        ledger.seek(known.size)
+        whole, end, _ = ledger.read().rpartition(b"\n")
+    known.entries += [Entry(**json.loads(line)) for line in whole.splitlines()]
+    known.size += len(whole) + len(end)
+    if len(_read) > FILES:
+        del _read[next(iter(_read))]
+    return list(known.entries)
 
 
 def of(entries: list[Entry], kind: Kind, job_id: str | None = None) -> list[Entry]:

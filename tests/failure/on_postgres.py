@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tests.failure.jobs import Scribe, build_app
@@ -35,6 +36,7 @@ def scene_on(
     *,
     port: int | None = None,
     parameters: Mapping[str, str] | None = None,
+    lease: float = 1.0,
 ) -> Scene:
     """Make a scene on the server.
 
@@ -44,11 +46,12 @@ def scene_on(
         server: Has the database.
         port: By which the processes reach it; the scene's own client does not go through it.
         parameters: Of the URL of the processes.
+        lease: Seconds; a worker that is cut off for longer loses what it has in hand.
     """
-    there = place_on(folder, server, port, **(parameters or {}))
+    there = replace(place_on(folder, server, port, **(parameters or {})), lease=lease)
     schema = Path(there.ledger).parent.name
     straight = with_parameters(server.url, **QUICK_TO_SEE, schema=schema)
     ledger = Ledger(there.ledger)
-    own = Place(url=straight, ledger=there.ledger)
+    own = Place(url=straight, ledger=there.ledger, lease=lease)
     bq = build_app(own, Scribe(ledger=ledger))
     return Scene(spawner=spawner, place=there, folder=ledger.path.parent, bq=bq, ledger=ledger)

@@ -13,13 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from tests.failure.spec import Spec
 from tests.services.sqs import CREDENTIALS
 
 ROOT = Path(__file__).parents[2]
-LOOK = 0.02
+LOOK = 0.05
 PATIENCE = 20.0
 
 
@@ -113,9 +111,9 @@ class Process:
 
 
 async def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Wait until the condition holds; fail the test when it takes too long."""
+    """Wait until the condition holds. Raises `TimeoutError` when it takes too long."""
     deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {patience} s for {what}")
+            raise TimeoutError(f"waited {patience} s for {what}")
         await asyncio.sleep(LOOK)

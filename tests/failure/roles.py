@@ -20,7 +20,7 @@ from brokerq_sqlite.session import Options
 from brokerq_sqs.persistence import Persistence
 
 from brokerq import BrokerQ, client, redriving
-from brokerq.engine import intake, relay, upkeep, worker
+from brokerq.engine import intake, relay, slots, upkeep, worker
 from brokerq.errors import OUTAGE, BrokerqError, PublishError
 from brokerq.url import Url
 from tests.failure.faults import Faults, install
@@ -101,6 +101,8 @@ def limited_capabilities(max_delay: float) -> property:
 
 async def _work(bq: BrokerQ, spec: Spec, ledger: Ledger) -> int:
     """Run a worker as a program does that obeys SIGTERM: once gently, twice at once."""
+    if spec.early is not None:
+        slots.EARLY = spec.early
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:

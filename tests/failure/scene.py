@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from brokerq import BrokerQ, JobHandle, JobView, LetterFilter, LetterState
+import pytest
+
+from brokerq import BrokerQ, JobHandle, JobView, LetterFilter, LetterState, State
 from brokerq.duration import to_timedelta
+from brokerq.record import ENDED
 from brokerq.store import JobFilter
 from tests.failure.checks import Story, problems, unexplained
 from tests.failure.jobs import QUEUE, Scribe, build_app
@@ -21,6 +24,7 @@ from tests.failure.processes import LOOK, PATIENCE, Process, Spawner
 from tests.failure.spec import Fault, Place, Role, Spec
 
 ALL = 100_000
+UNFINISHED = [state for state in State if state not in ENDED]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +129,17 @@ class Scene:
     async def finish(self, *, patience: float = PATIENCE, **more: Any) -> None:
         """Let one worker without faults do all that is left."""
         with self.start("worker", burst=True, **more) as process:
-            assert await process.wait(patience) == 0, self.log()
+            try:
+                code = await process.wait(patience)
+            except TimeoutError as exc:
+                pytest.fail(f"{exc}\n{await self.left()}\n{self.log()}")
+            assert code == 0, self.log()
+
+    async def left(self) -> str:
+        """Say what is still to be done."""
+        stats = await self.bq.queues.stats([QUEUE])
+        unfinished = await self.bq.jobs.search(JobFilter(states=UNFINISHED), limit=ALL)
+        return "\n".join(map(str, [*stats, *unfinished]))
 
     async def until_empty(self, patience: float = PATIENCE) -> None:
         """Wait until nothing is in the queue but dead letters."""

@@ -6,12 +6,33 @@ milliseconds and its end is known exactly, signals included.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
+from importlib.metadata import entry_points
 
+from brokerq.connect import GROUP
 from tests.failure import roles
+from tests.failure.jobs import Scribe, build_app
+from tests.failure.ledger import Ledger
+from tests.failure.spec import Place
+from tests.services.ports import HOST
+from tests.services.sqs import raw_client
+
+
+def prepare() -> None:
+    """Import also what is imported late, and read what is read late: each process would anew."""
+    for adapter in entry_points(group=GROUP):
+        adapter.load()
+    ledger = Ledger(os.devnull)
+    app = build_app(Place(url="memory://", ledger=os.devnull), Scribe(ledger=ledger))
+    assert app.settings is not None
+    ledger.close()
+    raw_client(f"http://{HOST}").close()
+    gc.collect()
+    gc.freeze()
 
 
 def start(spec: str) -> int:
@@ -36,6 +57,7 @@ def serve() -> None:
     """Obey until the input ends."""
     # Its children inherit this: a worker that is asked to end before it listens hears of it then.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    prepare()
     for line in sys.stdin:
         command = json.loads(line)
         answer = start(command["start"]) if "start" in command else ended(command["ended"])

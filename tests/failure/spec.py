@@ -76,6 +76,7 @@ class Spec:
     Attributes:
         log: The file for what it says.
         burst: A worker, or a relay, that stops when nothing is left.
+        early: Seconds before a slot is free for it that a worker may claim a job; None: as always.
         publish: What a publisher, or a seller, publishes.
         together: How many of these it publishes at a time.
         delay: With which delay.
@@ -92,6 +93,7 @@ class Spec:
     burst: bool = False
     concurrency: int = 5
     grace: float = 5.0
+    early: float | None = None
     publish: tuple[Publish, ...] = ()
     together: int = 1
     delay: str | None = None

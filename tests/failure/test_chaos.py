@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from brokerq import CancelAnswer, JobFilter, JobView, LetterFilter, State
+from brokerq.errors import OUTAGE
 from tests.failure.checks import Story
 from tests.failure.ledger import of
 from tests.failure.processes import Process, Spawner
@@ -165,7 +166,10 @@ class Chaos:
         points = ["after begin_redrive", "after publish", "after end_redrive"]
         while time.monotonic() < deadline:
             await asyncio.sleep(self._random.uniform(0.5, 2))
-            letters = await self._scene.bq.dead_letters.search(LetterFilter(), limit=5)
+            try:
+                letters = await self._scene.bq.dead_letters.search(LetterFilter(), limit=5)
+            except OUTAGE:
+                continue
             ids = tuple(letter.job_id for letter in letters)
             fault = (
                 Fault(point=self._random.choice(points)) if self._random.random() < 0.4 else None
@@ -179,11 +183,18 @@ class Chaos:
         waiting = JobFilter(states=[State.QUEUED, State.RETRYING, State.RUNNING, State.SCHEDULED])
         while time.monotonic() < deadline:
             await asyncio.sleep(self._random.uniform(0.2, 1))
-            found = await self._scene.bq.jobs.search(waiting, limit=50)
+            try:
+                found = await self._scene.bq.jobs.search(waiting, limit=50)
+            except OUTAGE:
+                continue
             if not found:
                 continue
             job_id = self._random.choice(found).id
-            answer = await self._scene.bq.handle(job_id).cancel()
+            try:
+                answer = await self._scene.bq.handle(job_id).cancel()
+            except OUTAGE:  # nobody knows whether it was
+                self.cancelled[job_id] = None
+                continue
             self.done[f"cancel {answer}"] += 1
             if answer != CancelAnswer.TOO_LATE:
                 self.cancelled[job_id] = (

@@ -19,6 +19,8 @@ from tests.services.postgres_server import Pooler, Server
 pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
 
 JOBS = ("quick", "flaky", "threaded", "snoozed", "hopeless", "dropped")
+LONG_LEASE = 5.0
+"""Longer than it takes to come back and be found again, which lets nobody run a job twice."""
 
 
 @pytest.mark.parametrize("how", ["killed", "restarted"])
@@ -27,7 +29,7 @@ async def test_a_server_that_goes_under_load_loses_nothing(
 ) -> None:
     """Retries and delayed jobs too: some become due while it is away, none comes early."""
     jobs = batch(200, *JOBS)
-    async with scene_on(tmp_path, spawner, postgres) as scene:
+    async with scene_on(tmp_path, spawner, postgres, lease=LONG_LEASE) as scene:
         delayed = [await scene.publish("quick", delay=f"{n}s") for n in (0.5, 1, 2, 3, 5)]
         with (
             scene.start("worker", concurrency=SLOTS) as worker,
@@ -173,7 +175,7 @@ async def test_a_pooler_with_few_connections_in_between_changes_nothing(
     with Pooler(postgres.port, size=size) as pooler:
         through = {"pooler": "transaction"}
         async with scene_on(
-            tmp_path, spawner, postgres, port=pooler.port, parameters=through
+            tmp_path, spawner, postgres, port=pooler.port, parameters=through, lease=LONG_LEASE
         ) as scene:
             with (
                 scene.start("worker", concurrency=SLOTS) as worker,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.failure.ledger import of
@@ -20,6 +19,7 @@ from tests.services.postgres_server import Pooler, Server, own_server
 pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
 
 JOBS = ("quick", "flaky", "threaded", "snoozed", "hopeless", "dropped")
+SHORT = "1s"  # long enough for what nothing hinders
 TOLD = "took too long for a statement"
 SLEEP = """
 CREATE FUNCTION {schema}.dawdle() RETURNS trigger LANGUAGE plpgsql
@@ -38,7 +38,7 @@ def locked(table: str) -> Hindrance:
 
     @contextmanager
     def hinder(server: Server, schema: str) -> Generator[None]:
-        with psycopg.connect(server.url) as connection:
+        with server.administrator() as connection:
             connection.execute(f"LOCK {schema}.{table}".encode())
             yield
 
@@ -93,7 +93,7 @@ async def survive(scene: Scene, server: Server, hinder: Hindrance) -> None:
 async def test_statements_that_take_too_long_are_refused_and_nothing_is_lost(
     tmp_path: Path, spawner: Spawner, postgres: Server, *, name: str
 ) -> None:
-    quick = {"statement_timeout": "300ms"}
+    quick = {"statement_timeout": SHORT}
     scene = scene_on(tmp_path, spawner, postgres, parameters=quick)
     await survive(scene, postgres, HINDRANCES[name])
 
@@ -101,7 +101,7 @@ async def test_statements_that_take_too_long_are_refused_and_nothing_is_lost(
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Server]:
     """Yield a server that gives nobody much time, unless they ask for more."""
-    with own_server({"statement_timeout": "300ms"}) as server:
+    with own_server({"statement_timeout": SHORT}) as server:
         yield server
 
 
@@ -123,7 +123,7 @@ async def test_the_server_s_own_timeout_does_not_count_where_the_url_s_can_be_se
         with scene.start("worker", concurrency=SLOTS) as worker:
             with locked("messages")(hasty, scene.folder.name):
                 late = asyncio.create_task(scene.publish("quick"))
-                await asyncio.sleep(0.6)  # twice the server's timeout
+                await asyncio.sleep(1.5)  # longer than the server's timeout
                 assert not late.done()
             await late
             await until_all_ended(scene)
