@@ -85,6 +85,11 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("brokerq_sqs.client.CALL_TIMEOUT", 30)  # for an emulator on a busy machine
+
+
 class SqsCases(BrokerContract):
     """The contract, with one case as SQS can keep it."""
 

@@ -59,10 +59,12 @@ def remember_models() -> None:
 remember_models()
 
 
+_create = cast("Callable[..., SQSClient]", cast("Any", boto3).client)
+
+
 def raw_client(endpoint: str) -> SQSClient:
     """Return boto3's own client, for what a program does that does not know brokerq."""
-    create = cast("Callable[..., SQSClient]", cast("Any", boto3).client)
-    return create("sqs", region_name=REGION, endpoint_url=endpoint)
+    return _create("sqs", region_name=REGION, endpoint_url=endpoint)
 
 
 @cache
@@ -163,7 +165,22 @@ def _serve(
                 said = output.read()[-3000:].decode(errors="replace")
                 raise RuntimeError(f"{command[0]} does not answer at {url}:\n{said}")
             time.sleep(0.05)
+    _call(url)
     return Served(url, server)
+
+
+def _call(url: str) -> None:
+    """Make the first call, for which an emulator loads what it needs: on a busy machine, long."""
+    key, secret = CREDENTIALS.values()
+    client = _create(
+        "sqs",
+        region_name=REGION,
+        endpoint_url=url,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+    )
+    client.list_queues()
+    client.close()
 
 
 def _answers(url: str) -> bool:
