@@ -28,9 +28,12 @@ class Pace:
         self._since = now
         self._count = 0
 
-    def stop(self) -> None:
-        """Note that nothing is completed for now: what is next counts from what was last."""
-        self._rate = 0.0
+    def limit(self, rate: float) -> None:
+        """Note that of late it was no more than that, whatever it was before.
+
+        After zero, what is completed next counts from what was last.
+        """
+        self._rate = min(self._rate, rate)
 
     def per_second(self, now: float) -> float:
         """Return completions a second, as of late."""

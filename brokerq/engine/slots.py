@@ -175,10 +175,11 @@ class Slots:
             if self._slots > 0:
                 continue
             if not ended:
-                self._pace.stop()
+                self._pace.limit(0)
             for reader in self.readers:
                 most = 2 * math.ceil(self._shares.share(reader.lane) * ended)
                 if len(reader.buffer) > most and self._may_read(reader):
+                    self._pace.limit(ended / self._horizon)  # or it would be read again
                     await reader.give_back(but=most)
                     if self._may_read(reader):
                         reader.start()
@@ -269,7 +270,7 @@ class Slots:
         self._looking = None
         stalled = self._backlog.take_stalled()
         if stalled:
-            self._pace.stop()
+            self._pace.limit(0)
             self._give_back(stalled)
         elif self._backlog:
             self._look_again()
@@ -288,10 +289,13 @@ def _never_delivered_before(
     taken: Sequence[tuple[LaneReader, Delivery]],
 ) -> list[tuple[LaneReader, Delivery]]:
     """Return these, and put the others back in front of their buffers."""
-    for source, delivery in reversed(taken):
-        if not is_new(delivery):
-            source.buffer.appendleft(delivery)
-    return [each for each in taken if is_new(each[1])]
+    new: list[tuple[LaneReader, Delivery]] = []
+    others: list[tuple[LaneReader, Delivery]] = []
+    for each in taken:
+        (new if is_new(each[1]) else others).append(each)
+    for source, delivery in reversed(others):
+        source.buffer.appendleft(delivery)
+    return new
 
 
 def is_new(delivery: Delivery) -> bool:

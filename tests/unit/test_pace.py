@@ -41,10 +41,19 @@ def test_the_rate_follows_a_change_within_seconds() -> None:
     assert 95 < pace.per_second(6.0) < 120
 
 
+def test_a_limit_takes_away_what_was_before() -> None:
+    pace = Pace(0.0)
+    pace.add(100, 1.0)
+    pace.limit(10)
+    assert pace.per_second(1.0) == pytest.approx(10)
+    pace.limit(20)
+    assert pace.per_second(1.0) == pytest.approx(10)
+
+
 def test_after_a_stop_the_rate_is_that_since_the_last_completion() -> None:
     pace = Pace(0.0)
     pace.add(100, 1.0)
-    pace.stop()
+    pace.limit(0)
     assert pace.per_second(1.0) == 0
     pace.add(1, 11.0)
     assert pace.per_second(11.0) == pytest.approx(0.1)
