@@ -59,7 +59,7 @@ async def run_inline(
         max_attempts=definition.retry.max_attempts,
         hide=definition.redaction.hider(parcel.new.message.body),
     )
-    arguments = definition.signature.decode(parcel.new.message.body)
+    arguments = definition.signature.payload.decode(parcel.new.message.body)
     first = (context,) if definition.signature.wants_context else ()
 
     async def call() -> object:
@@ -70,7 +70,7 @@ async def run_inline(
     timeout = definition.timeout
     async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
         result = await chain((*registry.middleware, *definition.middleware), call, context)
-    return InlineJob(parcel, definition.signature.encode_result(result), context)
+    return InlineJob(parcel, definition.signature.result.encode(result), context)
 
 
 class InlineJob(Following):

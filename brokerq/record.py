@@ -245,3 +245,19 @@ def unrecorded(head: Head) -> Claimed:
         expires_at=head.expires_at,
         redrives=head.redrives,
     )
+
+
+def new_record(head: Head, *, state: State, key: str | None = None) -> Record:
+    """Return the record of a job that has none yet, as its message says."""
+    return Record(
+        id=head.id,
+        state=state,
+        first_at=head.first_at,
+        epoch=head.epoch,
+        attempts=head.attempts,
+        crashes=head.crashes,
+        due_at=head.not_before,
+        expires_at=head.expires_at,
+        key=key,
+        redrives=head.redrives,
+    )

@@ -41,6 +41,7 @@ from brokerq.record import (
     Reserved,
     Stale,
     State,
+    new_record,
     unrecorded,
 )
 from brokerq.record_keys import is_conflict, key_after, key_is_free, scoped_key
@@ -85,22 +86,6 @@ __all__ = [
 ]
 
 
-def new_record(head: Head, *, state: State, key: str | None = None) -> Record:
-    """Return the record of a job that has none yet, as its message says."""
-    return Record(
-        id=head.id,
-        state=state,
-        first_at=head.first_at,
-        epoch=head.epoch,
-        attempts=head.attempts,
-        crashes=head.crashes,
-        due_at=head.not_before,
-        expires_at=head.expires_at,
-        key=key,
-        redrives=head.redrives,
-    )
-
-
 def claim(  # noqa: PLR0911 - one return per rule
     record: Record | None,
     holder: KeyRecord | None,
@@ -118,9 +103,11 @@ def claim(  # noqa: PLR0911 - one return per rule
     key by other rules. `fence` must be larger than any given before. Who takes over a lapsed lease
     begins at once, whether or not it is to be `early`.
     """
+    due_at = now.wall if early else None
     if record is None:
-        answer, record = _claim_new(holder, head, owner=owner, lease=lease, fence=fence, now=now)
-        return answer, _early(record, now) if early else record
+        return _claim_new(
+            holder, head, owner=owner, lease=lease, fence=fence, now=now, due_at=due_at
+        )
     if head.epoch < record.epoch and (record.claimed or record.state != State.RETRYING):
         return Stale(), None
     if record.state in ENDED:
@@ -130,7 +117,7 @@ def claim(  # noqa: PLR0911 - one return per rule
             return Busy(wait=timedelta(seconds=record.lease_until - now.lease)), None
         crashed = record.due_at is None  # else nobody knows whether it had begun
         record = record._replace(crashes=record.crashes + crashed, due_at=None)
-        early = False
+        due_at = None
         if record.cancelling:
             cancelled = _end(record, State.CANCELLED)
             return _recorded(cancelled, ZERO), cancelled
@@ -141,13 +128,7 @@ def claim(  # noqa: PLR0911 - one return per rule
         return _recorded(record, wait), None
     if wait:
         return Busy(wait=wait), None
-    answer, record = _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
-    return answer, _early(record, now) if early else record
-
-
-def _early(record: Record, now: Now) -> Record:
-    """Return the record of a claim that is some milliseconds early."""
-    return record._replace(due_at=now.wall) if record.state == RUNNING else record
+    return _take(record, head, owner=owner, lease=lease, fence=fence, now=now, due_at=due_at)
 
 
 def _is_kept_by_broker(record: Record, head: Head) -> bool:
@@ -163,21 +144,37 @@ def _is_kept_by_broker(record: Record, head: Head) -> bool:
 
 
 def _claim_new(
-    holder: KeyRecord | None, head: Head, *, owner: str, lease: timedelta, fence: int, now: Now
+    holder: KeyRecord | None,
+    head: Head,
+    *,
+    owner: str,
+    lease: timedelta,
+    fence: int,
+    now: Now,
+    due_at: datetime | None,
 ) -> tuple[ClaimAnswer, Record]:
     key = scoped_key(head)
     if key is None or holder is None or key_is_free(holder, for_job=head.id, now=now):
-        record = new_record(head, state=State.QUEUED, key=key)
-        return _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+        fresh = new_record(head, state=State.QUEUED, key=key)
+        return _take(fresh, head, owner=owner, lease=lease, fence=fence, now=now, due_at=due_at)
     record = new_record(head, state=State.SKIPPED)
     if not is_conflict(holder, head.fingerprint):
         return Duplicate(of=holder.job_id), record
-    answer, record = _take(record, head, owner=owner, lease=lease, fence=fence, now=now)
+    answer, record = _take(
+        record, head, owner=owner, lease=lease, fence=fence, now=now, due_at=due_at
+    )
     return answer._replace(conflict=holder.job_id), record
 
 
 def _take(
-    record: Record, head: Head, *, owner: str, lease: timedelta, fence: int, now: Now
+    record: Record,
+    head: Head,
+    *,
+    owner: str,
+    lease: timedelta,
+    fence: int,
+    now: Now,
+    due_at: datetime | None,
 ) -> tuple[Claimed, Record]:
     epoch = max(record.epoch, head.epoch)
     attempts = max(record.attempts, head.attempts)
@@ -195,7 +192,7 @@ def _take(
         fence,
         owner,
         now.lease + lease.total_seconds(),
-        None,
+        due_at,
         expires_at,
         record.key,
         redrives,

@@ -104,17 +104,6 @@ class Signature:
         """Return arguments given by name, checked. Raises `PayloadError`."""
         return self.payload.encode(arguments)
 
-    def decode(self, body: bytes) -> dict[str, Any]:
-        """Return a handler's keyword arguments.
-
-        Raises `UndecodableError` for a body that is no JSON object, else `PayloadError`.
-        """
-        return self.payload.decode(body)
-
-    def encode_result(self, value: object) -> bytes:
-        """Return what the handler returned as JSON. Raises `PayloadError`."""
-        return self.result.encode(value)
-
     def check_key(self, key: Key) -> None:
         """Raise `ConfigurationError` if `key` names no parameter."""
         if isinstance(key, str) and key not in self.names:

@@ -167,9 +167,10 @@ def read_head(message: Message) -> Head:
     values = list(_ABSENT)
     user: dict[str, str] = {}
     for name, text in headers.items():
-        found = _READERS.get(name)
-        if found is not None:
-            position, read = found
+        if name in _TEXT_AT:  # most are, and plain ones
+            values[_TEXT_AT[name]] = text if text.isascii() else _read_text(name, text)
+        elif name in _READERS:
+            position, read = _READERS[name]
             values[position] = read(name, text)
         elif not name.startswith(PREFIX):
             user[name] = text
@@ -215,17 +216,16 @@ def _read_budget(name: str, text: str) -> int:
 
 
 def _read_text(name: str, text: str) -> str:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise WireError(f"header {name} is no text: {text!r}") from None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise WireError(f"header {name} is no text: {text!r}") from None
     return text
 
 
 _POSITIONS = {attribute: position for position, attribute in enumerate(Head._fields)}
+_TEXT_AT = {name: _POSITIONS[attribute] for name, attribute in _TEXTS.items()}
 _READERS: dict[str, tuple[int, Callable[[str, str], object]]] = {
-    **{name: (_POSITIONS[attribute], _read_text) for name, attribute in _TEXTS.items()},
     **{name: (_POSITIONS[attribute], _read_count) for name, attribute in _COUNTS.items()},
     **{name: (_POSITIONS[attribute], _read_instant) for name, attribute in _INSTANTS.items()},
     "bq-max-attempts": (_POSITIONS["max_attempts"], _read_budget),

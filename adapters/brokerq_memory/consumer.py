@@ -84,8 +84,9 @@ class MemoryConsumer(Consumer):
             for delivery, verdict in verdicts:
                 entry = held.pop(delivery.token, None)
                 results.append(entry is not None)
-                if entry is not None:
-                    self._carry_out(entry, verdict, released, now)
+                if entry is None or (entry.order is None and isinstance(verdict, Ack)):
+                    continue  # gone, and nothing waits behind it
+                self._carry_out(entry, verdict, released, now)
             self._lane.give_back(released)
             self._holder.room.ring_all()
         return results

@@ -77,7 +77,7 @@ def _keyed(head: Head, message: Message, definition: Definition) -> Head:
     if head.key is not None:
         return head._replace(fingerprint=_fingerprint(message.body))
     try:
-        key = definition.key(definition.signature.decode(message.body))
+        key = definition.key(definition.signature.payload.decode(message.body))
     except Exception:  # noqa: BLE001 - a body that does not fit is found when it is decoded
         return head
     return head._replace(key=key, fingerprint=_fingerprint(message.body))

@@ -88,7 +88,7 @@ def _read(questions: BinaryIO) -> Work | None:
 def _run(work: Work, relay: _Relay) -> Returned | Raised:
     try:
         function, signature = _handler(work)
-        arguments = signature.decode(work.body)
+        arguments = signature.payload.decode(work.body)
         first = (_ChildContext(work, relay),) if signature.wants_context else ()
         relay.say(Begun())
         result = function(*first, **arguments)

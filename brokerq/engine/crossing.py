@@ -113,7 +113,7 @@ def pack_result(value: object, signature: Signature) -> Returned:
     pickled = _dumps(value)
     if pickled is None:
         try:
-            pickled = _dumps(json.loads(signature.encode_result(value)))
+            pickled = _dumps(json.loads(signature.result.encode(value)))
         except PayloadError:
             pickled = None
     return Returned(pickled=pickled, type_name=type(value).__name__)

@@ -80,7 +80,9 @@ class Intake:
         for place, (source, delivery) in enumerate(batch):
             arrival = read_arrival(source, delivery, self._registry, new_id=self._new_id, now=now)
             arrival.early = place >= slots
-            verdict = self._early_verdict(arrival, now)
+            verdict: Verdict | None = None
+            if delivery.id is None or arrival.head.not_before is not None:
+                verdict = self._early_verdict(arrival, now)
             if verdict is not None:
                 settle[source].append((delivery, verdict))
             elif arrival.head.id not in self._running or not self._follow(arrival):
@@ -227,7 +229,7 @@ class Intake:
 
     def _prepare(self, run: Run, definition: Definition) -> None:
         try:
-            run.arguments = definition.signature.decode(run.message.body)
+            run.arguments = definition.signature.payload.decode(run.message.body)
         except UndecodableError as exc:
             run.outcome = Unrunnable(reason="undecodable", detail=str(exc))
         except PayloadError as exc:

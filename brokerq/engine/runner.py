@@ -146,7 +146,7 @@ class Runner:
         """Keep what the handler returned, or say why it cannot be kept."""
         assert run.definition is not None  # noqa: S101
         try:
-            encoded = run.definition.signature.encode_result(result)
+            encoded = run.definition.signature.result.encode(result)
         except PayloadError as exc:
             run.problem = str(exc)
             return

@@ -59,11 +59,11 @@ def result_of(annotation: Any) -> Signature:
     ],
 )
 def test_a_result_becomes_json(annotation: Any, value: object, body: bytes) -> None:
-    assert result_of(annotation).encode_result(value) == body
+    assert result_of(annotation).result.encode(value) == body
 
 
 @pytest.mark.parametrize("annotation", [Any, dict[str, float], socket.socket])
 @pytest.mark.parametrize("value", [{"a": math.nan}, {"a": math.inf}, {"a": object()}], ids=_id)
 def test_a_result_that_json_cannot_carry_is_refused(annotation: Any, value: object) -> None:
     with pytest.raises(PayloadError, match=r"work: the result \(dict\) cannot be encoded"):
-        result_of(annotation).encode_result(value)
+        result_of(annotation).result.encode(value)

@@ -206,7 +206,7 @@ def test_a_fault_deep_inside_is_named_by_its_path() -> None:
 def test_what_is_published_is_what_arrives(annotation: Any, value: object) -> None:
     signature = read(handler_of(annotation))
     payload = signature.encode((value,), {})
-    assert signature.decode(payload.body) == {"value": value}
+    assert signature.payload.decode(payload.body) == {"value": value}
     assert payload.values == {"value": value}
 
 
@@ -254,7 +254,7 @@ def test_a_validator_that_breaks_is_a_payload_error() -> None:
     with pytest.raises(PayloadError, match="boom"):
         signature.encode(("x",), {})
     with pytest.raises(PayloadError, match="boom"):
-        signature.decode(b'{"value":"x"}')
+        signature.payload.decode(b'{"value":"x"}')
 
 
 def test_parameters_may_have_any_name() -> None:
@@ -270,14 +270,14 @@ def test_parameters_may_have_any_name() -> None:
 
     signature = read(handler)
     values = dict.fromkeys(signature.names, 1)
-    assert signature.decode(signature.encode((1,) * 7, {}).body) == values
+    assert signature.payload.decode(signature.encode((1,) * 7, {}).body) == values
 
 
 def test_without_annotations_any_json_goes() -> None:
     namespace: dict[str, Any] = {}
     exec("def handler(a, b=2): pass", namespace)  # noqa: S102
     signature = read(namespace["handler"])
-    assert signature.decode(b'{"a":[1]}') == {"a": [1]}
+    assert signature.payload.decode(b'{"a":[1]}') == {"a": [1]}
 
 
 def test_without_parameters_the_body_is_an_empty_object() -> None:
@@ -285,9 +285,9 @@ def test_without_parameters_the_body_is_an_empty_object() -> None:
 
     signature = read(handler)
     assert signature.encode((), {}).body == b"{}"
-    assert signature.decode(b"{}") == {}
+    assert signature.payload.decode(b"{}") == {}
     with pytest.raises(PayloadError, match="no parameter 'x'"):
-        signature.decode(b'{"x":1}')
+        signature.payload.decode(b'{"x":1}')
 
 
 @pytest.mark.parametrize(
@@ -296,20 +296,20 @@ def test_without_parameters_the_body_is_an_empty_object() -> None:
 )
 def test_a_body_that_is_no_object_is_undecodable(body: bytes) -> None:
     with pytest.raises(UndecodableError, match="work: the body is no JSON object"):
-        read(charge).decode(body)
+        read(charge).payload.decode(body)
 
 
 def test_words_that_are_not_json_are_undecodable() -> None:
     signature = read(handler_of(Any))
     with pytest.raises(UndecodableError, match="NaN is not JSON"):
-        signature.decode(b'{"value":[NaN]}')
-    assert signature.decode(b'{"value":"NaN"}') == {"value": "NaN"}
+        signature.payload.decode(b'{"value":[NaN]}')
+    assert signature.payload.decode(b'{"value":"NaN"}') == {"value": "NaN"}
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"order_id":1}', b'{"order_id":"o","x":1}'])
 def test_a_body_that_does_not_fit_is_another_matter(body: bytes) -> None:
     with pytest.raises(PayloadError) as caught:
-        read(charge).decode(body)
+        read(charge).payload.decode(body)
     assert not isinstance(caught.value, UndecodableError)
 
 
