@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 # Most tests wait for a broker most of the time.
-WORKERS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 SUITE ?= trixie
 
 BIN := $(VENV)/bin

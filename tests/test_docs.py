@@ -24,7 +24,7 @@ def _run(command: list[str], folder: Path) -> str:
         env={**kept, "PATH": path, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

@@ -39,7 +39,7 @@ async def opened(
 
 
 async def receive(consumer: Consumer, limit: int = 1) -> list[str | None]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [delivery.id for delivery in await consumer.receive(limit)]
 
 

@@ -35,7 +35,7 @@ SHORT_LEASE = "300ms"
 
 
 async def eventually(
-    predicate: Callable[[], bool | Awaitable[bool]], *, within: float = 5.0
+    predicate: Callable[[], bool | Awaitable[bool]], *, within: float = 30.0
 ) -> None:
     """Return as soon as the predicate holds; fail if it does not within so many seconds."""
     deadline = time.monotonic() + within

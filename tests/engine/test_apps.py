@@ -85,7 +85,7 @@ async def test_closing_ten_times_at_once_is_closing_once(
     bq: BrokerQ, add: Job[[int, int], int]
 ) -> None:
     await add.publish(1, 2)
-    await asyncio.wait_for(asyncio.gather(*(bq.close() for _ in range(10))), 5)
+    await asyncio.wait_for(asyncio.gather(*(bq.close() for _ in range(10))), 30)
     await add.publish(3, 4)
     assert len(await bq.jobs.search(JobFilter(), limit=10)) == 2
 
@@ -99,7 +99,7 @@ async def test_what_is_under_way_when_the_app_closes_ends_one_way_or_the_other(
         publishes = [asyncio.create_task(add.publish(n, 1)) for n in range(20)]
         await asyncio.sleep(0)
         await bq.close()
-        answers = await asyncio.wait_for(asyncio.gather(*publishes, return_exceptions=True), 5)
+        answers = await asyncio.wait_for(asyncio.gather(*publishes, return_exceptions=True), 30)
         assert not [a for a in answers if isinstance(a, Exception) and not _is_ours(a)]
         confirmed += sum(not isinstance(answer, BaseException) for answer in answers)
     assert len(await bq.jobs.search(JobFilter(), limit=200)) >= confirmed
@@ -125,7 +125,7 @@ async def test_two_apps_in_one_process_do_not_meet(place: Place) -> None:
     with pytest.raises(BrokerqError, match="no job"):
         await apps["depot"].jobs.status(handles[0].id)
     async with working(apps["shop"]), working(apps["depot"]):
-        await handles[0].wait("5s")
+        await handles[0].wait("30s")
     assert ran == ["depot", "shop"]
 
 
@@ -177,7 +177,7 @@ async def test_a_sync_call_from_the_engines_own_thread_is_refused(
         except ConfigurationError as exc:
             refused.append(str(exc))
 
-    await asyncio.wait_for(add.publish(1, 2), 5)
+    await asyncio.wait_for(add.publish(1, 2), 30)
     assert "use the asynchronous method" in refused[0]
 
 
@@ -192,8 +192,8 @@ async def test_closing_an_app_stops_its_worker_first(bq: BrokerQ) -> None:
     handle = await work.publish()
     worker = asyncio.create_task(bq.run_worker())
     await begun.wait()
-    await asyncio.wait_for(bq.close(), 5)
-    report = await asyncio.wait_for(worker, 5)
+    await asyncio.wait_for(bq.close(), 30)
+    report = await asyncio.wait_for(worker, 30)
     assert report.outcomes == {"queued": 1}
     view = await handle.status()
     assert (view.state, view.attempts, view.crashes) == (State.QUEUED, 0, 0)

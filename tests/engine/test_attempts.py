@@ -184,7 +184,7 @@ async def test_a_crash_blames_only_the_jobs_that_had_started(place: Place) -> No
     handles = [await work.publish(number) for number in range(3)]
     await crash(place)
     async with working(bq):
-        views = [await handle.wait("5s") for handle in handles]
+        views = [await handle.wait("30s") for handle in handles]
     states = Counter(view.state for view in views)
     assert states == {State.DEAD: 1, State.SUCCEEDED: 2}
 

@@ -48,7 +48,7 @@ async def test_a_duplicate_in_the_same_process_shares_the_fate(place: Place) -> 
         await send_again(place, bq, handle.id)
         await eventually(lambda: _in_flight(bq, 2))
         gate.set()
-        assert await handle.result("5s") == "done"
+        assert await handle.result("30s") == "done"
         await eventually(lambda: _in_flight(bq, 0))
     assert runs == ["run"]
     assert (await bq.run_worker(burst=True)).outcomes == {}
@@ -82,7 +82,7 @@ async def test_many_duplicates_of_a_long_job_take_up_little_room(
             await send_again(place, bq, handle.id)
         await eventually(all_but_three_are_put_off)
         gate.set()
-        assert (await handle.wait("5s")).state == State.SUCCEEDED
+        assert (await handle.wait("30s")).state == State.SUCCEEDED
     await bq.run_worker(burst=True)
     assert runs == ["run"]
 
@@ -151,7 +151,7 @@ async def test_a_job_that_another_process_runs_is_released_until_it_has_ended(
         async with working(two):
             await eventually(lambda: _delayed(one, 1))
             gate.set()
-            assert await handle.result("5s") == "done"
+            assert await handle.result("30s") == "done"
             await eventually(lambda: _delayed(one, 0))
             await eventually(lambda: _in_flight(one, 0))
     assert runs == ["one"]

@@ -89,7 +89,7 @@ async def test_what_has_no_slot_after_all_waits_unclaimed_again(place: Place) ->
 
         await eventually(given_back)
         program.gate.set()
-        views = [await handle.wait("5s") for handle in handles]
+        views = [await handle.wait("30s") for handle in handles]
     assert {view.state for view in views} == {State.SUCCEEDED}
     assert {(view.attempts, view.crashes) for view in views} == {(1, 0)}
     assert [claims(view) for view in views] == [1, 1] + [2] * (SLOW - 2)
@@ -116,7 +116,7 @@ async def test_a_worker_that_stops_gives_back_what_has_not_begun(
     assert report.abandoned == 0
     assert len(program.slow_ones) == 1
     await program.bq.run_worker(burst=True)
-    views = [await handle.wait("5s") for handle in handles]
+    views = [await handle.wait("30s") for handle in handles]
     assert {(view.state, view.attempts) for view in views} == {(State.SUCCEEDED, 1)}
 
 
@@ -239,9 +239,9 @@ async def test_one_that_is_cancelled_before_it_begins_never_does(
         await eventually(lambda: len(program.slow_ones) == 1)
         await handles[-1].cancel()
         await handles[0].cancel()
-        await handles[0].wait("5s")  # the worker was told of the other one, too
+        await handles[0].wait("30s")  # the worker was told of the other one, too
         program.gate.set()
-        views = [await handle.wait("5s") for handle in handles]
+        views = [await handle.wait("30s") for handle in handles]
     ended = [State.CANCELLED, *[State.SUCCEEDED] * (SLOW - 2), State.CANCELLED]
     assert [view.state for view in views] == ended
     assert QUICK + SLOW - 1 not in program.ran

@@ -73,9 +73,9 @@ async def test_a_store_that_is_away(
         await eventually(lambda: releases(place, handle.id) >= 5)  # a busy machine takes longer,
         more = (time.monotonic() - waited) / LONGEST.total_seconds()  # and then it may be more
         outage.on = False
-        assert await handle.result("5s") == "done"
+        assert await handle.result("30s") == "done"
         for each in many:
-            await each.wait("5s")
+            await each.wait("30s")
     assert 5 <= releases(place, handle.id) <= MOST + more
 
 
@@ -98,7 +98,7 @@ async def test_a_queue_that_is_paused(place: NarrowPlace, monkeypatch: pytest.Mo
         await bq.queues.resume("default")
         gate.set()
         for handle in handles:
-            assert (await handle.wait("5s")).state == State.SUCCEEDED
+            assert (await handle.wait("30s")).state == State.SUCCEEDED
     assert max(releases(place, handle.id) for handle in handles) <= 1
 
 
@@ -123,10 +123,10 @@ async def test_what_was_read_ahead_of_slots_that_then_stand_still(place: NarrowP
         await eventually(lambda: len(ran) == QUICK)
         async with working(other, concurrency=1):
             for handle in behind:
-                assert (await handle.wait("5s")).state == State.SUCCEEDED
+                assert (await handle.wait("30s")).state == State.SUCCEEDED
         assert (await slow.status()).state == State.RUNNING
         gate.set()
-        assert (await slow.wait("5s")).state == State.SUCCEEDED
+        assert (await slow.wait("30s")).state == State.SUCCEEDED
     assert sorted(ran) == list(range(QUICK + 51))
     assert max(releases(place, handle.id) for handle in behind) <= 2
 

@@ -42,7 +42,7 @@ async def test_whatever_a_handler_raises_is_its_failure(
             raise error
 
     handle = await bq.publish("work")
-    report = await asyncio.wait_for(bq.run_worker(burst=True), 5)
+    report = await asyncio.wait_for(bq.run_worker(burst=True), 30)
     assert report.outcomes == {"dead": 1}
     view = await handle.status()
     assert (view.state, view.attempts) == (State.DEAD, 1)
@@ -58,7 +58,7 @@ async def test_text_that_no_store_can_keep_is_kept_escaped(bq: BrokerQ) -> None:
         raise Reject("\ud800")
 
     handle = await work.publish()
-    await asyncio.wait_for(bq.run_worker(burst=True), 5)
+    await asyncio.wait_for(bq.run_worker(burst=True), 30)
     view = await handle.status()
     assert view.note == "\\ud800"
     assert view.log is not None
@@ -152,7 +152,7 @@ async def test_a_handler_that_blocks_its_loop_keeps_its_lease(place: Place) -> N
     async with working(one):
         await eventually(lambda: runs == ["one"])
         other_loop.start()
-        view = await handle.wait("5s")
+        view = await handle.wait("30s")
     other_loop.join()
     assert runs == ["one"]
     assert (view.state, view.crashes) == (State.SUCCEEDED, 0)

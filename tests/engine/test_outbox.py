@@ -136,8 +136,8 @@ async def test_one_batch_may_have_both(bq: BrokerQ) -> None:
         now = await work.publish(7)
         assert [handle.duplicate for handle in handles] == [False, False, False, True]
         assert handles[3].id == handles[0].id
-        assert await now.result("5s") == 7
-        assert [await handle.result("5s") for handle in handles] == [0, 1, 2, 0]
+        assert await now.result("30s") == 7
+        assert [await handle.result("30s") for handle in handles] == [0, 1, 2, 0]
 
 
 async def test_keys_are_held_while_a_job_waits_in_the_outbox(bq: BrokerQ) -> None:
@@ -237,7 +237,7 @@ async def test_a_queue_that_nobody_declared_holds_nobody_up(
     lost = await bq.publish("elsewhere", {}, queue="nowhere", delay=DELAY)
     handles = [await work.options(delay=DELAY).publish(n) for n in range(3)]
     async with working(bq):
-        assert [await handle.result("5s") for handle in handles] == [0, 1, 2]
+        assert [await handle.result("30s") for handle in handles] == [0, 1, 2]
         await eventually(lambda: "'nowhere', level 'normal', are refused" in caplog.text)
         assert await waiting(bq) == 1
         bq.queue("nowhere")
@@ -282,7 +282,7 @@ async def test_while_the_broker_is_away_messages_wait_and_an_alarm_is_raised(
         assert caplog.text.count("cannot be published now") == 1
         assert [await state_of(handle) for handle in handles] == [State.SCHEDULED] * 3
         away = False
-        assert [await handle.result("5s") for handle in handles] == ["done"] * 3
+        assert [await handle.result("30s") for handle in handles] == ["done"] * 3
     assert sorted(published) == sorted(handle.id for handle in handles)
     assert await waiting(bq) == 0
 
@@ -311,7 +311,7 @@ async def test_a_message_that_is_published_twice_runs_once(
     monkeypatch.setattr(relay, "LEASE", in_ms(50))
     handle = await work.options(delay=DELAY).publish(1)
     async with working(bq):
-        await handle.wait("5s")
+        await handle.wait("30s")
         await eventually(lambda: failed == 2)
         await eventually(lambda: _nothing_left(bq))
     assert (ran, published) == ([1], [handle.id, handle.id])

@@ -233,7 +233,7 @@ async def test_cancelling_kills_it(bq: BrokerQ, tmp_path: Path) -> None:
     async with working(bq):
         await eventually(lambda: bool(hanging(tmp_path)))
         await handle.cancel()
-        view = await handle.wait("5s")
+        view = await handle.wait("30s")
     assert (view.state, view.attempts) == (State.CANCELLED, 0)
     assert are_gone(hanging(tmp_path)[:1])
 

@@ -147,7 +147,7 @@ async def test_a_burst_does_not_wait_for_a_paused_queue(bq: BrokerQ) -> None:
 
     handle = await work.publish()
     await bq.queues.pause("default", by="the test")
-    await asyncio.wait_for(bq.run_worker(burst=True), 5)
+    await asyncio.wait_for(bq.run_worker(burst=True), 30)
     assert (await handle.status()).state == State.QUEUED
 
 

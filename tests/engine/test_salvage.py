@@ -68,7 +68,7 @@ async def test_what_the_broker_gave_up_on_is_a_dead_letter_with_a_reason(
     await give_up(place, handle.id)
 
     async with working(bq):
-        view = await handle.wait("5s")
+        view = await handle.wait("30s")
         await eventually(lambda: len(heard) == 2)
 
     assert runs == []
@@ -102,7 +102,7 @@ async def test_a_crash_loop_that_the_broker_ends_is_seen(place: NarrowPlace) -> 
             await consumer.receive(1)
 
     async with working(bq):
-        view = await handle.wait("5s")
+        view = await handle.wait("30s")
 
     assert view.state == State.DEAD
     assert [letter.reason for letter in await letters_of(bq)] == ["crash_loop"]
@@ -161,7 +161,7 @@ async def test_a_job_that_runs_is_left_alone(place: NarrowPlace, *, elsewhere: b
         async with working(other if elsewhere else runner):
             await eventually(lambda: _was_released(place, handle.id))
             gate.set()
-            assert await handle.result("5s") == "done"
+            assert await handle.result("30s") == "done"
             await eventually(lambda: _is_gone(runner))
     assert await letters_of(runner) == []
 
@@ -264,7 +264,7 @@ async def test_a_next_attempt_that_was_never_published_is(
     await give_up(place, handle.id)
 
     async with working(bq):
-        view = await handle.wait("5s")
+        view = await handle.wait("30s")
         await eventually(lambda: _is_gone(bq))
 
     assert (view.state, view.attempts, len(attempts)) == (State.SUCCEEDED, 2, 2)

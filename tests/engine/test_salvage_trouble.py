@@ -46,7 +46,7 @@ async def test_while_the_store_is_away_dead_letters_wait(
     place.how.settled.clear()
 
     async with working(bq):
-        view = await handle.wait("5s")
+        view = await handle.wait("30s")
 
     assert refused == 3
     assert view.state == State.DEAD
@@ -74,7 +74,7 @@ async def test_a_worker_that_stops_leaves_what_waits_to_the_next(
             await eventually(lambda: len(tried) > 0)
 
     async with working(bq):
-        view = await handle.wait("5s")
+        view = await handle.wait("30s")
     assert view.state == State.DEAD
 
 
@@ -104,7 +104,7 @@ async def test_salvaging_begins_anew_when_the_broker_was_lost(
     await give_up(place, handle.id)
     with caplog.at_level(logging.WARNING, "brokerq.worker"):
         async with working(bq):
-            view = await handle.wait("5s")
+            view = await handle.wait("30s")
 
     assert (lost, view.state) == (2, State.DEAD)
     assert "what the broker gave up on in default" in caplog.text

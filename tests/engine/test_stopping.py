@@ -54,7 +54,7 @@ async def test_a_burst_waits_for_other_workers_jobs(place: Place) -> None:
 
 async def test_a_burst_with_nothing_to_do_returns(bq: BrokerQ) -> None:
     bq.queue("empty")
-    assert (await asyncio.wait_for(bq.run_worker(burst=True), 5)).outcomes == {}
+    assert (await asyncio.wait_for(bq.run_worker(burst=True), 30)).outcomes == {}
 
 
 async def test_processing_leaves_what_is_due_later(bq: BrokerQ) -> None:
@@ -66,7 +66,7 @@ async def test_processing_leaves_what_is_due_later(bq: BrokerQ) -> None:
 
     await work.publish("now")
     later = await work.options(delay="1h").publish("later")
-    await asyncio.wait_for(bq.process(), 5)
+    await asyncio.wait_for(bq.process(), 30)
     assert ran == ["now"]
     assert (await later.status()).state == State.SCHEDULED
 
@@ -96,7 +96,7 @@ async def test_processing_stops_after_so_much_time(bq: BrokerQ) -> None:
     await work.publish()
     began = time.monotonic()
     await bq.process(max_runtime="150ms", grace="1s")
-    assert 0.14 < time.monotonic() - began < 3
+    assert 0.14 < time.monotonic() - began < 20
     [stats] = await bq.queues.stats()
     assert (stats.ready, stats.in_flight) == (1, 0)
 
@@ -143,4 +143,4 @@ async def test_a_bug_in_reading_ends_the_worker_with_it(
     bq.queue("jobs")
     monkeypatch.setattr(LaneReader, "_receive_for_ever", broken)
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(bq.run_worker(), 5)
+        await asyncio.wait_for(bq.run_worker(), 30)

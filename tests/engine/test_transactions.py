@@ -160,7 +160,7 @@ async def test_a_delay_counts_from_the_publish(bq: BrokerQ, db: sqlite3.Connecti
     with db:
         soon = await ship.options(connection=db, delay="100ms").publish("o-2")
     async with working(bq):
-        assert await soon.result("5s") == "o-2: 1"
+        assert await soon.result("30s") == "o-2: 1"
 
 
 async def test_a_worker_that_runs_learns_of_it(bq: BrokerQ, db: sqlite3.Connection) -> None:
@@ -169,7 +169,7 @@ async def test_a_worker_that_runs_learns_of_it(bq: BrokerQ, db: sqlite3.Connecti
         await bq.open()
         with db:
             handle = await ship.options(connection=db).publish("o-1")
-        assert await handle.result("5s") == "o-1: 1"
+        assert await handle.result("30s") == "o-1: 1"
 
 
 async def lost(bq: BrokerQ) -> NewJob:

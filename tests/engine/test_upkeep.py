@@ -25,7 +25,7 @@ async def test_a_dead_letter_that_is_forgotten_leaves_the_broker_too(
     handles = [await refuse.publish() for _ in range(3)]
     async with working(bq):
         for handle in handles:
-            await handle.wait("5s")
+            await handle.wait("30s")
     assert [each.dead for each in await bq.queues.stats(["default"])] == [3]
 
     forgetful = place.app(limits=Limits(dead=timedelta(0)))

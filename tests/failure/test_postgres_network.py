@@ -17,7 +17,7 @@ from tests.failure.scene import Scene
 from tests.services.postgres_server import Server
 from tests.services.proxy import TO_CLIENT, TO_SERVER, Proxy
 
-pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a server may take long to start on a busy machine
 
 
 @pytest.fixture

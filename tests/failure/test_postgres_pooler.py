@@ -24,7 +24,7 @@ from tests.services.postgres import with_parameters
 from tests.services.postgres_server import Pooler, Server
 from tests.services.proxy import TO_SERVER, Proxy
 
-pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a server may take long to start on a busy machine
 
 SLOW = 25.0
 """Bytes a second: what is sent last arrives when all that was sent before it is answered."""

@@ -16,7 +16,7 @@ from tests.failure.on_rabbitmq import SLOTS, batch, confirmed, dismiss, until, u
 from tests.failure.processes import Spawner
 from tests.services.postgres_server import Pooler, Server
 
-pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a server may take long to start on a busy machine
 
 JOBS = ("quick", "flaky", "threaded", "snoozed", "hopeless", "dropped")
 LONG_LEASE = 5.0

@@ -16,7 +16,7 @@ from tests.failure.processes import Spawner
 from tests.failure.scene import Scene
 from tests.services.postgres_server import Pooler, Server, own_server
 
-pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a server may take long to start on a busy machine
 
 JOBS = ("quick", "flaky", "threaded", "snoozed", "hopeless", "dropped")
 SHORT = "1s"  # long enough for what nothing hinders

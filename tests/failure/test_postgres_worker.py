@@ -22,7 +22,7 @@ from tests.failure.test_rabbitmq_chaos import Storm
 from tests.services.postgres_server import Server
 from tests.services.proxy import Proxy
 
-pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a server may take long to start on a busy machine
 
 OFF = timedelta(minutes=5)
 

@@ -27,7 +27,7 @@ from tests.failure.processes import PATIENCE, Spawner
 from tests.failure.scene import Scene
 from tests.services.rabbitmq import Node
 
-pytestmark = pytest.mark.timeout(120)  # a node may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a node may take long to start on a busy machine
 
 DELAYS = (0.5, 1, 2, 3, 5, 7)
 JOBS = ("quick", "flaky", "threaded", "snoozed", "hopeless", "dropped")

@@ -21,7 +21,7 @@ from tests.services.postgres_server import Server
 from tests.services.proxy import TO_CLIENT, Proxy
 from tests.services.rabbitmq import Node
 
-pytestmark = pytest.mark.timeout(120)  # a node may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a node may take long to start on a busy machine
 
 
 class Storm(Chaos):

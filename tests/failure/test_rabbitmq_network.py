@@ -23,7 +23,7 @@ from tests.failure.processes import Spawner
 from tests.services.proxy import TO_CLIENT, TO_SERVER, Proxy
 from tests.services.rabbitmq import Node
 
-pytestmark = pytest.mark.timeout(120)  # a node may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a node may take long to start on a busy machine
 
 
 @pytest.fixture

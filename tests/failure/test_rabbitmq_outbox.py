@@ -27,7 +27,7 @@ from tests.services.postgres import with_parameters
 from tests.services.postgres_server import Server
 from tests.services.rabbitmq import Node
 
-pytestmark = pytest.mark.timeout(180)  # a node may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a node may take long to start on a busy machine
 
 Make = Callable[[], Scene]
 

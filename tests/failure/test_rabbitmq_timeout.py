@@ -18,7 +18,7 @@ from tests.failure.processes import Spawner
 from tests.failure.scene import Scene
 from tests.services.rabbitmq import Node, own_node
 
-pytestmark = pytest.mark.timeout(120)  # a node may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a node may take long to start on a busy machine
 
 LONG = {"seconds": 7.0}
 """More than two timeouts."""

@@ -47,7 +47,7 @@ def test_the_demo_loses_nothing_and_its_numbers_add_up(tmp_path: Path) -> None:
         check=False,
         env={**environment, "TMPDIR": str(tmp_path)},
         text=True,
-        timeout=50,
+        timeout=100,
     )
     shown = done.stdout
 

@@ -55,7 +55,7 @@ def check(process: subprocess.Popen[str], shown: str) -> None:
     assert last["dead: rejected"] == invalid, shown
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_the_demo_on_rabbitmq_that_is_restarted_in_the_middle(tmp_path: Path) -> None:
     with own_node() as node:
         store_url = f"sqlite:///{tmp_path}/records.db"
@@ -70,7 +70,7 @@ def test_the_demo_on_rabbitmq_that_is_restarted_in_the_middle(tmp_path: Path) ->
             check(process, shown)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_worker_that_is_started_before_its_broker_waits_for_it(tmp_path: Path) -> None:
     (tmp_path / "early.py").write_text(EARLY)
     node = own_node()
@@ -98,13 +98,13 @@ def test_a_worker_that_is_started_before_its_broker_waits_for_it(tmp_path: Path)
             worker.kill()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_the_demo_on_postgresql(tmp_path: Path) -> None:
     with postgres.own_schema() as url, demo(tmp_path, {"BROKERQ_URL": url}) as process:
         check(process, "")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_the_demo_on_sqs(tmp_path: Path) -> None:
     variables = {
         **sqs.CREDENTIALS,

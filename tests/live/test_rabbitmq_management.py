@@ -26,7 +26,7 @@ from brokerq.url import Url
 from tests.services.ports import free_port
 from tests.services.rabbitmq import Node, own_node
 
-pytestmark = pytest.mark.timeout(120)  # a node may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a node may take long to start on a busy machine
 
 LEVELS = ("high", "normal")
 SPEC = QueueSpec(name="mail", levels=LEVELS)

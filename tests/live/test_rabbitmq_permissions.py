@@ -22,7 +22,7 @@ from brokerq.message import Message
 from brokerq.url import Url
 from tests.services.rabbitmq import Node, own_node
 
-pytestmark = pytest.mark.timeout(120)  # a node may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a node may take long to start on a busy machine
 
 PREFIX = "shop"
 SPEC = QueueSpec(name="mail", levels=("high", "normal"))

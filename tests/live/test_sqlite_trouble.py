@@ -109,7 +109,7 @@ async def test_a_locked_file_is_waited_for_and_then_reported(
             began = time.monotonic()
             with pytest.raises(PublishError, match="locked by another process") as refused:
                 await broker.publish([outgoing(), outgoing()])
-            assert 0.25 < time.monotonic() - began < 2
+            assert 0.25 < time.monotonic() - began < 10
             assert (refused.value.failed, refused.value.unknown) == ((0, 1), ())
             assert isinstance(refused.value.__cause__, StoreUnavailableError)
             async with broker.consume(LANE, prefetch=1) as consumer:
@@ -366,4 +366,4 @@ async def test_the_url_says_how_long_to_wait_for_the_lock(path: Path) -> None:
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="locked"):
             await store.open()
-        assert timedelta(seconds=time.monotonic() - began) < timedelta(seconds=1)
+        assert timedelta(seconds=time.monotonic() - began) < timedelta(seconds=4)

@@ -167,7 +167,7 @@ async def test_leaving_in_mid_poll_strands_nothing(broker: SqsBroker, settings: 
         await asyncio.sleep(0.2)
         leaving = asyncio.ensure_future(broker.close())
         await other.publish([outgoing(f"j{n}") for n in range(5)])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await leaving
         with pytest.raises(ConnectionLostError):
             await receiving

@@ -11,7 +11,7 @@ from tests.services import postgres, postgres_server
 from tests.services.ports import is_open
 from tests.services.postgres_server import Pooler, own_server
 
-pytestmark = pytest.mark.timeout(120)  # a server may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a server may take long to start on a busy machine
 
 
 def test_a_server_survives_a_kill_and_leaves_nothing() -> None:

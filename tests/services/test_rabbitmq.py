@@ -9,7 +9,7 @@ import pytest
 from tests.services.ports import is_open
 from tests.services.rabbitmq import own_node, standing_url
 
-pytestmark = pytest.mark.timeout(120)  # a node may take long to start on a busy machine
+pytestmark = pytest.mark.timeout(240)  # a node may take long to start on a busy machine
 
 
 def test_a_node_survives_a_kill_and_leaves_nothing() -> None:

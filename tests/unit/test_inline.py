@@ -79,7 +79,7 @@ async def test_what_the_handler_raises_is_raised(bq: BrokerQ) -> None:
     with pytest.raises(LookupError, match="mine"):
         await fail.publish()
     with pytest.raises(RuntimeError, match="raised StopIteration"):
-        await asyncio.wait_for(stop.publish(), 5)
+        await asyncio.wait_for(stop.publish(), 30)
 
 
 async def test_the_timeout_holds(bq: BrokerQ) -> None:

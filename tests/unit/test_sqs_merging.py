@@ -38,7 +38,7 @@ class Queue:
         return [Failure(body, transient=False) if body == "bad" else None for body in self.sent[-1]]
 
     async def is_sent(self, calls: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.sent) < calls:
                 self._called.clear()
                 await self._called.wait()
@@ -59,7 +59,7 @@ def numbers(start: int, end: int) -> list[str]:
 async def test_what_is_published_alone_waits_for_nothing() -> None:
     queue = Queue()
     merger = make(queue)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         for name in "abc":
             assert await merger.send("url", entries(name), ordered=False) == [None]
         await merger.send("url", entries(*numbers(0, 25)), ordered=False)
@@ -70,7 +70,7 @@ async def test_what_is_published_at_the_same_time_goes_together_with_a_result_fo
     queue = Queue()
     merger = make(queue)
     names = [*numbers(0, 11), "bad"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         outcomes = await asyncio.gather(
             *(merger.send("url", entries(name), ordered=False) for name in names)
         )
@@ -94,7 +94,7 @@ async def test_what_comes_while_a_call_is_under_way_goes_together_when_it_ends(
     await queue.is_sent(2)
     assert queue.sent == [["first"], ["x"]]
     queue.going.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.gather(first, elsewhere, *later)
     assert queue.sent[2:] == [["a", "b", "c"]]
     assert queue.ordered == {ordered}

@@ -108,7 +108,7 @@ class Recorder:
 
     async def are_changed(self, count: int) -> None:
         """Wait until the visibility of so many was."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.changed) < count:
                 self._called.clear()
                 await self._called.wait()
@@ -144,7 +144,7 @@ class Scene:
         self.consumer.wake()
 
     async def receive(self, limit: int = 10) -> list[Delivery]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return list(await self.consumer.receive(limit))
 
     async def settle(self, verdict: Verdict, *deliveries: Delivery) -> bool:
@@ -153,7 +153,7 @@ class Scene:
     async def nothing_comes(self) -> None:
         receiving = asyncio.ensure_future(self.consumer.receive(10))
         self.pile.was_asked.clear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.pile.was_asked.wait()
         assert not receiving.done()
         receiving.cancel()
@@ -201,7 +201,7 @@ async def test_what_waits_behind_others_keeps_nobody_from_asking_for_more(scene:
     receiving = asyncio.ensure_future(scene.consumer.receive(2))
     await asyncio.sleep(0)
     scene.comes("b1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert names(await receiving) == ["b1"]
     assert scene.pile.asked == [2]
 
@@ -241,7 +241,7 @@ async def test_nobody_overtakes_one_that_is_being_settled(scene: Scene) -> None:
     scene.calls.going.clear()
     settling = asyncio.ensure_future(scene.settle(Ack(), first))
     receiving = asyncio.ensure_future(scene.receive())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await scene.pile.was_asked.wait()
     assert not receiving.done()
     scene.calls.going.set()

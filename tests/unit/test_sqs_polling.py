@@ -59,7 +59,7 @@ class Queue:
 
     async def begun(self, count: int) -> None:
         """Wait until so many polls have begun, in all."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.polls) < count:
                 self._begun.clear()
                 await self._begun.wait()
@@ -111,12 +111,12 @@ class Scene:
 
     async def change(self) -> None:
         """Wait until something was found, or failed."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self.changed.wait()
         self.changed.clear()
 
     async def until_returned(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.returned) < count:
                 self._returning.clear()
                 await self._returning.wait()
@@ -214,7 +214,7 @@ async def test_closing_waits_for_the_poll_and_gives_back_what_it_brings(scene: S
     await asyncio.sleep(0)
     assert not closing.done()
     scene.queue.answer(0, 2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await closing
     assert scene.returned == ["0.0", "0.1"]
 
