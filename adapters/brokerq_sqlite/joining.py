@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,9 @@ class Joined(Transaction):
         self.touched: dict[int, int] = {}
         self.claimed: dict[str, Record] = {}
 
-    def take_record(self, job_id: str) -> Record | None:  # noqa: ARG002 - none is kept for it
+    def take_records(self, ids: Sequence[str]) -> dict[str, Record]:  # noqa: ARG002 - none is kept
         """Return none: every record is read."""
-        return None
+        return {}
 
 
 @contextmanager

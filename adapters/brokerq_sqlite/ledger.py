@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from brokerq.duration import ZERO
 from brokerq.message import Message
@@ -52,6 +52,13 @@ _PLAIN_RESULTS = (None, b"null")
 """Many jobs have these; they are written together."""
 
 
+# What is the same for many jobs of a batch, which are then written together.
+_Taken = tuple[int, str | None, float, datetime | None, int]
+"""Fence, owner, end of the lease, instant if it is early, attempts."""
+_Succeeded = tuple[int, int, bytes | None, timedelta, timedelta | None]
+"""Attempts, crashes, result and for how long it is kept, window."""
+
+
 class Ledger:
     """The records and keys that one call is about, as the call has left them so far.
 
@@ -71,7 +78,9 @@ class Ledger:
         self._loaded: set[str] = set()
         self._long: dict[str, str] = {}
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
-        self._alike: defaultdict[tuple[str, Row], list[str]] = defaultdict(list)
+        self._claimed: list[Record] = []
+        self._taken: defaultdict[_Taken, list[str]] = defaultdict(list)
+        self._succeeded: defaultdict[_Succeeded, list[str]] = defaultdict(list)
         self._changed_keys: set[str] = set()
 
     def load(self, ids: Collection[str]) -> None:
@@ -80,15 +89,10 @@ class Ledger:
         if not wanted:
             return
         self._loaded.update(wanted)
-        unknown: list[str] = []
-        for job_id in wanted:
-            record = self.transaction.take_record(job_id)
-            if record is None:
-                unknown.append(job_id)
-            else:
-                self.records[job_id] = record
-        if unknown:
-            self._read(unknown)
+        known = self.transaction.take_records(wanted)
+        self.records.update(known)
+        if len(known) < len(wanted):
+            self._read([job_id for job_id in wanted if job_id not in known])
 
     def _read(self, ids: list[str]) -> None:
         rows: list[RecordRow] = self.db.execute(_FIND_RECORDS, (self.app, texts(ids))).fetchall()
@@ -160,12 +164,16 @@ class Ledger:
     def take(self, record: Record, before: Record) -> None:
         """Write that a worker has claimed the job; `before` is what it was."""
         self.records[record.id] = record
-        self.transaction.claim_record(record)
-        line = step(record.state, self.micros, record.attempts, None)
+        self._claimed.append(record)
         if record.id not in self._long and _is_as_counted(record, before):
-            due = write_instant(record.due_at)
-            taken = (record.fence, record.owner, record.owner, record.lease_until, due, line)
-            self._alike[_TAKE_JOBS, taken].append(record.id)
+            taken = (
+                record.fence,
+                record.owner,
+                record.lease_until,
+                record.due_at,
+                record.attempts,
+            )
+            self._taken[taken].append(record.id)
             return
         self._put(
             _TAKE_JOB,
@@ -181,7 +189,7 @@ class Ledger:
                 record.lease_until,
                 write_instant(record.due_at),
                 self._long.get(record.id),
-                line,
+                step(record.state, self.micros, record.attempts, None),
                 self.app,
                 record.id,
             ),
@@ -192,16 +200,13 @@ class Ledger:
         self.records[record.id] = record
         ended = record.state in ENDED
         window = None if verdict is None else verdict.window
-        line = step(record.state, self.micros, record.attempts, step_note(verdict))
-        keep_until = self.micros + span(window) if ended and window is not None else None
         if (
             verdict is not None
             and _is_plain_success(record, verdict)
             and record.id not in self._long
         ):
-            _, _, *result = self._outcome(record, verdict)
-            alike = (record.attempts, record.crashes, line, *result, self.micros, keep_until)
-            self._alike[_SUCCEED_JOBS, alike].append(record.id)
+            how = (record.attempts, record.crashes, verdict.result, verdict.result_ttl, window)
+            self._succeeded[how].append(record.id)
         else:
             self._put(
                 _MOVE_JOB,
@@ -216,11 +221,11 @@ class Ledger:
                     write_instant(record.due_at),
                     record.cancelling,
                     self._long.get(record.id),
-                    line,
+                    step(record.state, self.micros, record.attempts, step_note(verdict)),
                     *self._outcome(record, verdict),
                     self.micros if ended else None,
                     write_instant(before.due_at) if ended else None,
-                    keep_until,
+                    self._after(window) if ended else None,
                     self.app,
                     record.id,
                 ),
@@ -236,7 +241,10 @@ class Ledger:
         told = None if failure is None else texts([failure.type, failure.message])
         if verdict.result is None or record.state != State.SUCCEEDED:
             return told, verdict.note, None, None
-        return told, verdict.note, verdict.result, self.micros + span(verdict.result_ttl)
+        return told, verdict.note, verdict.result, self._after(verdict.result_ttl)
+
+    def _after(self, duration: timedelta | None) -> int | None:
+        return None if duration is None else self.micros + span(duration)
 
     def _end_key(self, record: Record, window: timedelta) -> None:
         holder = self.keys.get(record.key or "")
@@ -280,9 +288,7 @@ class Ledger:
         for statement in sorted(self._rows, key=_ADDS.__contains__, reverse=True):
             self.db.executemany(statement, self._rows[statement])
         self._rows.clear()
-        for (statement, alike), ids in self._alike.items():
-            self.db.execute(statement, (*alike, self.app, texts(ids)))
-        self._alike.clear()
+        self._flush_alike()
         for key in self._changed_keys:
             holder = self.keys.get(key)
             if holder is None:
@@ -293,12 +299,30 @@ class Ledger:
                 self.db.execute(_PUT_KEY, row)
         self._changed_keys.clear()
 
+    def _flush_alike(self) -> None:
+        """Write with one statement each what is the same for many jobs."""
+        if self._claimed:
+            self.transaction.claim_records(self._claimed)
+            self._claimed.clear()
+        for (fence, owner, lease_until, due_at, attempts), ids in self._taken.items():
+            line = step(State.RUNNING, self.micros, attempts, None)
+            due = write_instant(due_at)
+            how: Row = (fence, owner, owner, lease_until, due, line)
+            self.db.execute(_TAKE_JOBS, (*how, self.app, texts(ids)))
+        self._taken.clear()
+        for (attempts, crashes, result, ttl, window), ids in self._succeeded.items():
+            line = step(State.SUCCEEDED, self.micros, attempts, None)
+            result_until = None if result is None else self._after(ttl)
+            how = (attempts, crashes, line, result, result_until, self.micros, self._after(window))
+            self.db.execute(_SUCCEED_JOBS, (*how, self.app, texts(ids)))
+        self._succeeded.clear()
+
 
 def _is_as_counted(record: Record, before: Record) -> bool:
-    return (record.epoch, record.attempts, record.crashes) == (
-        before.epoch,
-        before.attempts,
-        before.crashes,
+    return (
+        record.epoch == before.epoch
+        and record.attempts == before.attempts
+        and record.crashes == before.crashes
     )
 
 

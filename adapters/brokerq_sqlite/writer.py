@@ -7,7 +7,7 @@ waited for once for all of it; nothing is waited for when nothing is queued.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from brokerq.errors import BrokerqError, StorageError
@@ -37,20 +37,22 @@ class Transaction:
         self._running = session.running
         self._checked = False
 
-    def take_record(self, job_id: str) -> Record | None:
-        """Return the record of a job that this process claimed, if it surely is as it was then.
+    def take_records(self, ids: Sequence[str]) -> dict[str, Record]:
+        """Return the records of jobs that this process claimed, if they surely are as they were.
 
-        Whoever asks may change it: it is not known any more.
+        Whoever asks may change them: they are not known any more.
         """
         if not self.claimed and not self._running:
-            return None  # as for who only publishes
+            return {}  # as for who only publishes
         self._check()
-        return self.claimed.pop(job_id, None) or self._running.take(job_id)
+        claimed, running = self.claimed, self._running
+        taken = [claimed.pop(job_id, None) or running.take(job_id) for job_id in ids]
+        return {record.id: record for record in taken if record is not None}
 
-    def claim_record(self, record: Record) -> None:
-        """Note the record of a job that is claimed, as it is written."""
+    def claim_records(self, records: Iterable[Record]) -> None:
+        """Note the records of jobs that are claimed, as they are written."""
         self._check()
-        self.claimed[record.id] = record
+        self.claimed.update((record.id, record) for record in records)
 
     def _check(self) -> None:
         if not self._checked:

@@ -52,7 +52,9 @@ class Holds:
     def take(self, delivery: Delivery, now: float) -> Hold | None:
         """As `find`; it is held no more."""
         hold = self.find(delivery, now)
-        return None if hold is None else self._held.pop(hold.id)
+        if hold is not None:
+            del self._held[hold.id]
+        return hold
 
     def take_all(self) -> list[int]:
         """Let go of everything; return the ids."""
