@@ -43,7 +43,8 @@ class Decision:
     note: str | None = None
 
 
-_SUCCEEDED = Decision(state=State.SUCCEEDED, attempt=True)
+SUCCESS = Decision(state=State.SUCCEEDED, attempt=True)
+"""What is decided of every run that has succeeded."""
 
 
 def precheck(claimed: Claimed, policy: RetryPolicy, *, now: datetime) -> Unrunnable | None:
@@ -72,7 +73,7 @@ def decide(
     """Return what is to be recorded of a run."""
     match outcome:
         case Succeeded():
-            return _SUCCEEDED
+            return SUCCESS
         case Interrupted():
             return Decision(state=State.QUEUED)
         case Cancelled():

@@ -14,7 +14,7 @@ from brokerq.message import Message
 from brokerq.options import PublishOptions
 from brokerq.registry import Queue, Registry
 from brokerq.store import NewJob
-from brokerq.wire import Head, of_another, write_headers
+from brokerq.wire import Head, of_another, published_at, write_headers
 
 _LONGEST_IDENTITY = 500
 """Characters that an id, a key and a fingerprint have with their names, at the most."""
@@ -149,7 +149,9 @@ def _lasts(label: Label, registry: Registry) -> bool:
 def _at(label: Label, now: datetime) -> Label:
     """Return the label of jobs that are published now; it lasts, so it has no delay."""
     headers = {**label.headers, "bq-first-at": now.isoformat()}
-    return label._replace(head=label.head._replace(first_at=now), headers=headers)
+    head = published_at(label.head, now)
+    # By position, as it is for each publish: `_replace` takes twice as long.
+    return Label(label.request, label.queue, head, headers, *label[4:])
 
 
 def _label(

@@ -119,6 +119,11 @@ def write_headers(head: Head) -> dict[str, str]:
     return headers
 
 
+def published_at(head: Head, now: datetime) -> Head:
+    """Return the same head with another first instant."""
+    return Head._make((*head[:2], now, *head[3:]))
+
+
 def of_another(
     head: Head, headers: Mapping[str, str], job_id: str, key: str | None, fingerprint: str | None
 ) -> tuple[Head, dict[str, str]]:

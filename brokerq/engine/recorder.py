@@ -14,7 +14,7 @@ from typing import TypeVar
 from brokerq.broker import Ack, Delivery, Release, Verdict
 from brokerq.clock import Clock
 from brokerq.dead_letter import MESSAGE_LIMIT, Scene, cut, describe, write_letter
-from brokerq.decide import Decision, decide
+from brokerq.decide import SUCCESS, Decision, decide
 from brokerq.engine.lanes import LaneReader
 from brokerq.engine.late import LateRecords
 from brokerq.engine.run import Run
@@ -181,15 +181,13 @@ class Recorder:
 
     def success(self, run: Run) -> Finish:
         """Return what is to be recorded of a run that has succeeded; from any thread."""
-        about = self._about
-        decision = decide(
-            Succeeded(), run.claimed, run.policy, now=about.clock.now(), random=about.random
-        )
-        return self._finish(Conclusion(run, decision))
+        return self._finish(Conclusion(run, SUCCESS))
 
     def _plan(self, run: Run, now: datetime) -> Conclusion:
         outcome, claimed = run.outcome, run.claimed
         assert outcome is not None  # noqa: S101 - completed
+        if isinstance(outcome, Succeeded):
+            return Conclusion(run, SUCCESS)
         decision = decide(
             outcome, claimed, run.policy, now=now - run.ahead, random=self._about.random
         )
