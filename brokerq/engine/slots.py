@@ -25,7 +25,7 @@ logger = logging.getLogger("brokerq.worker")
 AHEAD = 200
 UNSETTLED = 500
 OUTAGE_BACKOFF = 0.5
-EARLY = 0.005
+EARLY = 0.02
 """So many seconds before its slot will be free, as things go, a job may be claimed."""
 MOST_EARLY = 100
 MOMENT = 0.02
