@@ -11,7 +11,7 @@ import pytest
 from brokerq import BrokerQ, Context, State
 from brokerq.engine import slots, upkeep
 from brokerq.errors import CapabilityError
-from tests.engine.conftest import AT_ONCE, SHORT_LEASE, NarrowPlace, eventually, working
+from tests.engine.conftest import AT_ONCE, NarrowPlace, eventually, working
 from tests.narrow import Narrowness
 
 EACH = 450
@@ -73,11 +73,11 @@ async def test_queues_get_their_shares_of_slow_jobs_too(
     """None is read ahead, as a slot is free once in a third of a lease at most."""
     monkeypatch.setattr(slots, "MOMENT", 2.0)  # a busy machine needs more time to read
     for queue in ("first", "second"):
-        bq.queue(queue, lease=SHORT_LEASE)
-    ran = await fill(bq, "first", "second", each=20, seconds=0.12)
+        bq.queue(queue, lease="600ms")
+    ran = await fill(bq, "first", "second", each=20, seconds=0.24)
     weights = {"first": 3, "second": 1}
     await bq.run_worker(weights, concurrency=2, strict=strict, max_jobs=16)
-    assert abs(ran.count("first") - wanted) <= 1
+    assert abs(ran.count("first") - wanted) <= (1 if strict else 3)  # what is read late has no part
 
 
 async def test_urgent_levels_get_twice_the_share_and_starve_nobody(bq: BrokerQ) -> None:
