@@ -122,13 +122,11 @@ def _finish(ledger: Ledger, verdict: Finish, now: Now) -> State | None:
     )
     if record is None:
         return None
-    failure, note = verdict.failure, verdict.note
-    if failure is None and note is None:
-        entry.move(record, now)
-    else:
-        entry.move(record, now, _step_note(failure, note))
-        entry.failure = failure or entry.failure
-        entry.note = entry.note if note is None else note
+    entry.move(record, now, _step_note(verdict.failure, verdict.note))
+    if verdict.failure is not None:
+        entry.failure = verdict.failure
+    if verdict.note is not None:
+        entry.note = verdict.note
     if verdict.log:
         entry.log = (*entry.log, *verdict.log)[-_LONGEST_LOG:]
     state = record.state

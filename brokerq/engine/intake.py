@@ -80,9 +80,7 @@ class Intake:
         for place, (source, delivery) in enumerate(batch):
             arrival = read_arrival(source, delivery, self._registry, new_id=self._new_id, now=now)
             arrival.early = place >= slots
-            verdict: Verdict | None = None
-            if delivery.id is None or arrival.head.not_before is not None:
-                verdict = self._early_verdict(arrival, now)
+            verdict = self._early_verdict(arrival, now)
             if verdict is not None:
                 settle[source].append((delivery, verdict))
             elif arrival.head.id not in self._running or not self._follow(arrival):

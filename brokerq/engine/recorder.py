@@ -192,7 +192,7 @@ class Recorder:
             outcome, claimed, run.policy, now=now - run.ahead, random=self._about.random
         )
         plan = Conclusion(run, decision)
-        if decision.state not in ENDED and needs_copy(
+        if needs_copy(
             decision.state,
             decision.delay,
             in_place=run.delivery.in_place,
